@@ -1,0 +1,60 @@
+# What to type: make run, make test. `make help` lists the rest.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GO_FILES     = $(shell git ls-files --cached --others --exclude-standard '*.go')
+
+GOFUMPT     := go run mvdan.cc/gofumpt@v0.12.0
+STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+# For test, test-kafka and bench: PKG=./store/... RUN=TestApply
+PKG         ?= ./...
+RUN         ?= .
+TIMEOUT     ?= 20m
+FUZZTIME    ?= 60s
+
+.PHONY: help build run test test-kafka bench lint vuln fuzz clean
+
+help: ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+
+build: ## bin/balefire
+	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/balefire ./cmd/balefire
+
+run: build ## a node on loopback with the sample zones; its data stays in ./balefire-data
+	bin/balefire serve --sample testdata/zones/sample
+
+test: ## every test, with the race detector; installs the name servers and clients that they use
+	.ci/packages test
+	PATH=$$PATH:/usr/sbin:/sbin go test -race -timeout $(TIMEOUT) -run '$(RUN)' $(PKG)
+
+test-kafka: ## the tests against a real Apache Kafka, which is fetched with Maven
+	.ci/packages kafka
+	PATH=$$PATH:/usr/sbin:/sbin go test -race -timeout $(TIMEOUT) -tags kafka -run Kafka ./replication/... ./cmd/...
+
+bench: build ## figures for this machine, beside NSD and Knot
+	.ci/packages bench
+	PATH=$$PATH:/usr/sbin:/sbin .ci/bench
+
+lint: ## gofumpt, go vet, staticcheck
+	@unformatted=$$($(GOFUMPT) -l $(GO_FILES)); \
+	if [ -n "$$unformatted" ]; then echo "gofumpt would change:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go vet -tags kafka ./...
+	$(STATICCHECK) ./...
+
+vuln: ## known vulnerabilities in what is linked; says so when the database can't be reached
+	@out=$$(mktemp); trap 'rm -f "$$out"' EXIT; \
+	if $(GOVULNCHECK) ./... >"$$out" 2>&1; then cat "$$out"; \
+	elif grep -qE 'fetching vulnerabilities|vuln\.go\.dev.*(dial|lookup|no such host|connect|EOF|timeout|Forbidden|status)' "$$out"; then \
+		cat "$$out"; echo "vuln: NOT CHECKED: the vulnerability database can't be reached from here"; \
+	else cat "$$out"; exit 1; fi
+
+fuzz: ## each fuzz target for FUZZTIME
+	.ci/fuzz $(FUZZTIME)
+
+clean: ## what building made; the data of `make run` stays
+	rm -rf bin
