@@ -218,3 +218,18 @@ func readPacked(owner Name, b []byte) (s RRset, rest []byte) {
 		rdata: b[PackedHeader:end:end],
 	}, b[end:]
 }
+
+// CompareRRsets orders RRsets as a zone is stored and staged: those of the NSEC3 chain (Key.Hashed) after
+// all others, then by owner in canonical order, then by key.
+func CompareRRsets(a, b RRset) int {
+	if ha, hb := a.Hashed(), b.Hashed(); ha != hb {
+		if hb {
+			return -1
+		}
+		return 1
+	}
+	if c := Compare(a.Owner, b.Owner); c != 0 {
+		return c
+	}
+	return a.Key.Compare(b.Key)
+}
