@@ -103,9 +103,43 @@ type Answer struct {
 	resolver
 }
 
+// resolver is what Resolve works with: its place on the alias chain, and memory for the names it makes.
+type resolver struct {
+	view zones.View
+	q    Question
+	apex zones.Node
+
+	name  zones.Name     // QNAME, or the alias target that is being looked up
+	at    zones.Location // what the zone has at name
+	wild  zones.Location // what it has at the wildcard that may match name
+	place place
+	found zones.Node // what answers for name when place is present
+
+	aliases    int
+	expansions []expansion
+	negative   uint32 // TTL of denials
+	denial     denial
+	salt       []byte
+	iterations int
+
+	around   zones.Location // what the zone has at a target, for additional
+	names    []byte         // names made by DNAMEs, and the RRsets that say so
+	wildcard [zones.MaxNameLen]byte
+	hash     [2 * zones.MaxNameLen]byte // what is hashed: a name or a digest, and a salt
+	hashed   [zones.MaxNameLen]byte
+}
+
+func (r *resolver) reset() {
+	clear(r.expansions)
+	r.view, r.q, r.apex = nil, Question{}, zones.Node{}
+	r.name, r.at, r.wild, r.found, r.around = "", zones.Location{}, zones.Location{}, zones.Node{}, zones.Location{}
+	r.aliases, r.expansions, r.names = 0, r.expansions[:0], r.names[:0]
+	r.denial, r.salt = denialUnknown, nil
+}
+
 // Reset empties a, and lets go of the memory that it shares with a view.
 func (a *Answer) Reset() {
-	clear(a.Entries[:cap(a.Entries)])
+	clear(a.Entries) // beyond its length it is clear already
 	a.Entries = a.Entries[:0]
 	a.RCode, a.Authoritative, a.ExtendedError, a.Kind, a.Encloser = NoError, false, NoExtendedError, Positive, ""
 	a.resolver.reset()
