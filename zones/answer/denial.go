@@ -90,7 +90,7 @@ func (a *Answer) proveExpansions() error {
 		var err error
 		if a.denial == denialNSEC3 {
 			// RFC 5155 §7.2.6: the RRSIG's label count tells the closest encloser, so the next closer name is enough.
-			_, err = a.proveNSEC3(nextCloser(x.name, x.encloser))
+			err = a.proveNSEC3(nextCloser(x.name, x.encloser))
 		} else {
 			err = a.proveNSEC(x.name) // RFC 4035 §3.1.3.3
 		}
@@ -122,7 +122,8 @@ func (a *Answer) proveNSEC(name zones.Name) error {
 	return nil
 }
 
-// wildcardOf returns *.encloser, in memory that the next call uses again.
+// wildcardOf returns *.encloser, in memory that the next call uses again. It fits: encloser is
+// shorter than the name looked up, by a label at least.
 func (a *Answer) wildcardOf(encloser zones.Name) zones.Name {
 	return zones.NameView(append(append(a.wildcard[:0], 1, '*'), encloser...))
 }

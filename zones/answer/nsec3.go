@@ -45,12 +45,11 @@ func (a *Answer) useNSEC3(params zones.RRset) error {
 // denyNSEC3 proves that a.name does not exist, and what the wildcard of its closest encloser is: nothing
 // (RFC 5155 §7.2.2) or something without the type (§7.2.5).
 func (a *Answer) denyNSEC3() error {
-	encloser, err := a.encloseNSEC3(a.at.Encloser.Owner)
+	encloser, err := a.encloseNSEC3(a.name, a.at.Encloser.Owner)
 	if err != nil || encloser == "" {
 		return err
 	}
-	_, err = a.proveNSEC3(a.wildcardOf(encloser))
-	return err
+	return a.proveNSEC3(a.wildcardOf(encloser))
 }
 
 // matchNSEC3 proves what types name, which exists, does not have (RFC 5155 §7.2.3). A name that opt-out
@@ -64,19 +63,14 @@ func (a *Answer) matchNSEC3(name zones.Name) error {
 		a.addNSEC3(node)
 		return nil
 	}
-	_, err = a.encloseNSEC3For(name, name.Parent())
+	_, err = a.encloseNSEC3(name, name.Parent())
 	return err
 }
 
-// encloseNSEC3 puts the closest encloser proof for a.name (RFC 5155 §7.2.1), and returns the encloser,
-// or "" where the chain is broken.
-func (a *Answer) encloseNSEC3(encloser zones.Name) (zones.Name, error) {
-	return a.encloseNSEC3For(a.name, encloser)
-}
-
-// encloseNSEC3For looks for the closest provable encloser of name, from encloser upwards: an empty
-// non-terminal above nothing but insecure delegations may not be in an opt-out chain.
-func (a *Answer) encloseNSEC3For(name, encloser zones.Name) (zones.Name, error) {
+// encloseNSEC3 puts the closest encloser proof for name (RFC 5155 §7.2.1), and returns the encloser, or ""
+// where the chain is broken. It looks from encloser upwards: an empty non-terminal above nothing but
+// insecure delegations may not be in an opt-out chain.
+func (a *Answer) encloseNSEC3(name, encloser zones.Name) (zones.Name, error) {
 	for {
 		node, matches, err := a.findNSEC3(encloser)
 		if err != nil {
@@ -84,8 +78,7 @@ func (a *Answer) encloseNSEC3For(name, encloser zones.Name) (zones.Name, error) 
 		}
 		if matches {
 			a.addNSEC3(node)
-			_, err := a.proveNSEC3(nextCloser(name, encloser))
-			return encloser, err
+			return encloser, a.proveNSEC3(nextCloser(name, encloser))
 		}
 		if encloser == a.apex.Owner {
 			return "", nil
@@ -95,12 +88,12 @@ func (a *Answer) encloseNSEC3For(name, encloser zones.Name) (zones.Name, error) 
 }
 
 // proveNSEC3 puts the NSEC3 that matches name, or covers it.
-func (a *Answer) proveNSEC3(name zones.Name) (matches bool, err error) {
-	node, matches, err := a.findNSEC3(name)
+func (a *Answer) proveNSEC3(name zones.Name) error {
+	node, _, err := a.findNSEC3(name)
 	if err == nil {
 		a.addNSEC3(node)
 	}
-	return matches, err
+	return err
 }
 
 func (a *Answer) addNSEC3(node zones.Node) {

@@ -83,10 +83,7 @@ func (a *Answer) locate() error {
 // locateWildcard looks for the source of synthesis: the asterisk label below the closest encloser, and
 // no other (RFC 4592 §3.3.1). It may be an empty non-terminal (§2.2.2).
 func (a *Answer) locateWildcard() error {
-	// It fits: a.name is longer than its closest encloser by a label.
-	b := append(a.wildcard[:0], 1, '*')
-	b = append(b, a.at.Encloser.Owner...)
-	if err := a.view.Find(zones.NameView(b), &a.wild); err != nil {
+	if err := a.view.Find(a.wildcardOf(a.at.Encloser.Owner), &a.wild); err != nil {
 		return err
 	}
 	a.place = missing

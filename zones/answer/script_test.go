@@ -201,7 +201,7 @@ func describeNSEC3(view *zonestest.View, q answer.Question, a *answer.Answer, se
 				if rr.Match(n) && !slices.Contains(matches, n) {
 					matches = append(matches, n)
 				}
-				if rr.Cover(n) && !slices.Contains(covers, n) {
+				if rr.Cover(n) && !rr.Match(n) && !slices.Contains(covers, n) {
 					covers = append(covers, n)
 				}
 			}
