@@ -76,7 +76,7 @@ func (a *Answer) putHost(name zones.Name, glue, optional bool) error {
 		return err
 	}
 	occluded := !a.around.Cut.IsZero()
-	if !a.around.Exact || occluded && !glue {
+	if occluded && !glue {
 		return nil
 	}
 	for _, t := range [...]zones.Type{zones.TypeA, zones.TypeAAAA} {
