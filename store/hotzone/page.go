@@ -1,0 +1,142 @@
+package hotzone
+
+import (
+	"encoding/binary"
+
+	"balefire/zones"
+)
+
+// page holds the entries of names whose hashes begin with the same bits, and a small open-addressed
+// table of where they are. It is immutable. In memory only, so numbers are in the order the machine likes.
+//
+//	0       1           2  4       8                 8 + 4·2^bits
+//	| depth | slot bits | 0 | count | 2^bits slots    | entries …
+//
+// depth is how many leading bits of the hash the names share. A slot is 0 when empty, or
+// tag << 24 | offset of the entry in the page, where the tag is eight bits of the hash. At most three
+// quarters of the slots are in use, so that a probe ends.
+type page []byte
+
+const (
+	pageHeader = 8
+	// pageLimit is where a page is split, in octets of entries: a patch copies a page for each name that it
+	// changes, a look-up does not care.
+	pageLimit = 8 << 10
+	// pageFew is how many entries stay together even in a longer page, so that large nodes do not make the
+	// directory grow.
+	pageFew = 8
+	// offsetMask bounds the length of a page.
+	offsetMask = 1<<24 - 1
+)
+
+// entry is a name and what it has.
+//
+//	0               4          5                           +4, if it has children
+//	| length << 8 | flags | name length | number of children | name | packed RRsets
+//
+// The length is that of the packed RRsets.
+type entry struct {
+	name     zones.Name
+	packed   []byte
+	children uint32 // names that exist exactly one label below
+	cut      bool   // has NS and is below the apex
+}
+
+const (
+	entryHeader = 5
+	flagCut     = 1 << 0
+	flagParent  = 1 << 1 // the number of children is there
+)
+
+func appendEntry(dst []byte, e entry) []byte {
+	head := uint32(len(e.packed)) << 8
+	if e.cut {
+		head |= flagCut
+	}
+	if e.children > 0 {
+		head |= flagParent
+	}
+	dst = binary.LittleEndian.AppendUint32(dst, head)
+	dst = append(dst, byte(len(e.name)))
+	if e.children > 0 {
+		dst = binary.LittleEndian.AppendUint32(dst, e.children)
+	}
+	dst = append(dst, e.name...)
+	return append(dst, e.packed...)
+}
+
+// readEntry reads the entry at the start of b, sharing its memory.
+func readEntry(b []byte) (e entry, size int) {
+	head := binary.LittleEndian.Uint32(b)
+	at := entryHeader
+	if head&flagParent != 0 {
+		e.children = binary.LittleEndian.Uint32(b[at:])
+		at += 4
+	}
+	end := at + int(b[4])
+	e.name = zones.NameView(b[at:end:end])
+	size = end + int(head>>8)
+	e.packed = b[end:size:size]
+	e.cut = head&flagCut != 0
+	return e, size
+}
+
+func (e entry) node() zones.Node { return zones.NodeView(e.name, e.packed) }
+
+func (p page) depth() uint      { return uint(p[0]) }
+func (p page) count() int       { return int(binary.LittleEndian.Uint32(p[4:])) }
+func (p page) entries() []byte  { return p[pageHeader+4<<p[1]:] }
+func tagOf(hash uint64) uint32  { return uint32(hash>>24) &^ offsetMask }
+func slotOf(hash uint64) uint32 { return uint32(hash) }
+
+// find returns where in the page the entry of the name is; 0 means nowhere.
+func (p page) find(hash uint64, n zones.Name) int {
+	mask := uint32(1)<<p[1] - 1
+	tag := tagOf(hash)
+	for i := slotOf(hash) & mask; ; i = (i + 1) & mask {
+		slot := binary.LittleEndian.Uint32(p[pageHeader+4*i:])
+		if slot == 0 {
+			return 0
+		}
+		if slot&^offsetMask != tag {
+			continue
+		}
+		e := p[slot&offsetMask:]
+		at := entryHeader
+		if e[0]&flagParent != 0 {
+			at += 4
+		}
+		if string(e[at:at+int(e[4])]) == string(n) {
+			return int(slot & offsetMask)
+		}
+	}
+}
+
+// seal makes a page of entries, which it copies.
+func seal(entries []byte, count int, depth uint) (page, error) {
+	bits := 0
+	for 3<<bits < 4*count {
+		bits++
+	}
+	start := pageHeader + 4<<bits
+	if start+len(entries) > offsetMask {
+		return nil, ErrTooLarge
+	}
+	// Grown by append, so that the capacity tells what the allocator really gave.
+	p := page(append([]byte(nil), make([]byte, start+len(entries))...))
+	copy(p[start:], entries)
+	p[0], p[1] = byte(depth), byte(bits)
+	binary.LittleEndian.PutUint32(p[4:], uint32(count))
+	mask := uint32(1)<<bits - 1
+	for at := start; at < len(p); {
+		e, size := readEntry(p[at:])
+		hash := hashOf(e.name)
+		i := slotOf(hash) & mask
+		for binary.LittleEndian.Uint32(p[pageHeader+4*i:]) != 0 {
+			i = (i + 1) & mask
+		}
+		binary.LittleEndian.PutUint32(p[pageHeader+4*i:], tagOf(hash)|uint32(at))
+		at += size
+	}
+	return p, nil
+}
