@@ -1,0 +1,217 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"time"
+)
+
+// Config is everything that `balefire serve` can be told. Each field has one name, its key (options, below):
+// "dns.edns-size" is dns: {edns-size: …} in the file, BALEFIRE_DNS_EDNS_SIZE in the environment and
+// --dns-edns-size on the command line. The command line wins over the environment, that over the file.
+type Config struct {
+	DataDir      string   // holds partitions, the embedded log, and the token
+	Token        string   // the administrator's; empty: the one in DataDir/admin.token, made at the first start
+	Brokers      []string // HOST:PORT of Kafka or Redpanda; empty: the embedded log
+	Namespace    string   // prefix of topics
+	Region       string
+	ReplicaGroup string // consumer group, one full copy of the data
+	NodeID       string // stable over restarts, unique in the namespace
+	Partitions   int    // of a namespace that does not exist yet; fixed from then on
+
+	DNS   DNSConfig
+	Admin AdminConfig
+	Store StoreConfig
+	Log   LogConfig
+}
+
+// DNSConfig is what the DNS side can be told.
+type DNSConfig struct {
+	Listen       []string // HOST:PORT, UDP and TCP
+	UDPWorkers   int      // sockets and goroutines for each address; 0: one for each CPU
+	EDNSSize     int      // octets: the largest UDP answer, and what is advertised
+	NSID         bool     // send Identity as NSID (RFC 5001) to who asks
+	Identity     string   // what NSID, id.server and hostname.bind say; empty: NodeID
+	HideIdentity bool     // refuse id.server and hostname.bind
+	Version      string   // what version.server and version.bind say; empty: the program's
+	HideVersion  bool
+	Cookies      bool // RFC 7873, RFC 9018
+	RRL          RRLConfig
+	TCP          TCPConfig
+}
+
+// RRLConfig is response rate limiting over UDP, by client network.
+type RRLConfig struct {
+	Rate       int // answers a second; 0: no limit
+	Slip       int // of those over the limit, every nth is sent truncated; 0: none, 1: all
+	IPv4Prefix int // bits that make a client network
+	IPv6Prefix int
+}
+
+// TCPConfig limits TCP connections.
+type TCPConfig struct {
+	Connections int           // in all
+	PerNetwork  int           // for each client network, as RRL counts networks
+	IdleTimeout time.Duration // without a query
+}
+
+// AdminConfig is what the HTTP side can be told.
+type AdminConfig struct {
+	Listen string // HOST:PORT
+}
+
+// StoreConfig is what storing can be told.
+type StoreConfig struct {
+	HotZones       int64 // octets of memory for zones that are served from it
+	HistoryChanges int   // change sets kept for each zone
+	HistoryAge     time.Duration
+	DiskReserve    int64 // octets of free space below which nothing is applied; 0: 15%, at most 8 GiB
+}
+
+// LogConfig is what the program's own log can be told.
+type LogConfig struct {
+	Level  string
+	Format string
+}
+
+// defaultConfig is a one-node namespace on loopback.
+func defaultConfig() *Config {
+	node, err := os.Hostname()
+	if err != nil || !plainName.MatchString(node) {
+		node = "node-1"
+	}
+	return &Config{
+		DataDir:      "balefire-data",
+		Namespace:    "balefire",
+		Region:       "local",
+		ReplicaGroup: "main",
+		NodeID:       node,
+		Partitions:   8,
+		DNS: DNSConfig{
+			Listen:   []string{"127.0.0.1:5300"},
+			EDNSSize: 1232, // fits any path without fragments
+			NSID:     true,
+			Cookies:  true,
+			RRL:      RRLConfig{Rate: 0, Slip: 2, IPv4Prefix: 24, IPv6Prefix: 56},
+			TCP:      TCPConfig{Connections: 4096, PerNetwork: 256, IdleTimeout: 10 * time.Second},
+		},
+		Admin: AdminConfig{Listen: "127.0.0.1:8053"},
+		Store: StoreConfig{
+			HotZones:       256 << 20,
+			HistoryChanges: 1000,
+			HistoryAge:     90 * 24 * time.Hour,
+		},
+		Log: LogConfig{Level: "info", Format: "auto"},
+	}
+}
+
+// option is one line of the table that flags, the environment, the file, `config show` and the README's
+// table are made from.
+type option struct {
+	key   string
+	value value // bound to a field of the Config that options was called on
+	doc   string
+	// secret values are hidden when shown, and can't be given as flags, which every user of a machine can read.
+	secret bool
+}
+
+// options is the table, in the order in which people read it.
+func (c *Config) options() []option {
+	return []option{
+		{key: "data-dir", value: path(&c.DataDir), doc: "directory for partitions, the embedded log and the token"},
+		{key: "token", value: text(&c.Token), secret: true, doc: "the administrator's token; without it the first start makes one, in admin.token of the data directory"},
+		{key: "brokers", value: addresses(&c.Brokers, true), doc: "Kafka or Redpanda brokers; without any, the log is embedded in this node"},
+		{key: "namespace", value: name(&c.Namespace), doc: "the data set that this node belongs to: a prefix of topic names"},
+		{key: "region", value: name(&c.Region), doc: "the place of this node"},
+		{key: "replica-group", value: name(&c.ReplicaGroup), doc: "the full copy of the data that this node is part of: a consumer group"},
+		{key: "node-id", value: name(&c.NodeID), doc: "this node's name: unique, and the same after a restart; by default the host's name"},
+		{key: "partitions", value: number(&c.Partitions, 1, 4096), doc: "partitions of the namespace, when it is made; fixed from then on"},
+
+		{key: "dns.listen", value: addresses(&c.DNS.Listen, false), doc: "addresses for DNS, each over UDP and TCP"},
+		{key: "dns.udp-workers", value: number(&c.DNS.UDPWorkers, 0, 1024), doc: "UDP sockets for each address; 0 means one for each CPU"},
+		{key: "dns.edns-size", value: number(&c.DNS.EDNSSize, 512, 4096), doc: "the largest UDP answer in octets, and the size that is advertised"},
+		{key: "dns.nsid", value: boolean(&c.DNS.NSID), doc: "name this node to clients that ask with NSID (RFC 5001)"},
+		{key: "dns.identity", value: text(&c.DNS.Identity), doc: "what NSID and id.server say; empty means the node's name"},
+		{key: "dns.hide-identity", value: boolean(&c.DNS.HideIdentity), doc: "refuse id.server and hostname.bind"},
+		{key: "dns.version", value: text(&c.DNS.Version), doc: "what version.server says; empty means the program's version"},
+		{key: "dns.hide-version", value: boolean(&c.DNS.HideVersion), doc: "refuse version.server and version.bind"},
+		{key: "dns.cookies", value: boolean(&c.DNS.Cookies), doc: "DNS cookies (RFC 7873, RFC 9018)"},
+		{key: "dns.rrl.rate", value: number(&c.DNS.RRL.Rate, 0, 1_000_000), doc: "UDP answers a second for each client network, after which answers are limited; 0 means no limit"},
+		{key: "dns.rrl.slip", value: number(&c.DNS.RRL.Slip, 0, 100), doc: "of the answers over the limit, every n-th is sent, truncated, so that honest clients come back over TCP; 0 means none"},
+		{key: "dns.rrl.ipv4-prefix", value: number(&c.DNS.RRL.IPv4Prefix, 8, 32), doc: "bits of an IPv4 address that make a client network"},
+		{key: "dns.rrl.ipv6-prefix", value: number(&c.DNS.RRL.IPv6Prefix, 16, 128), doc: "bits of an IPv6 address that make a client network"},
+		{key: "dns.tcp.connections", value: number(&c.DNS.TCP.Connections, 1, 1_000_000), doc: "TCP connections at once"},
+		{key: "dns.tcp.per-network", value: number(&c.DNS.TCP.PerNetwork, 1, 1_000_000), doc: "TCP connections at once for each client network"},
+		{key: "dns.tcp.idle-timeout", value: duration(&c.DNS.TCP.IdleTimeout, time.Second, time.Hour), doc: "time without a query after which a TCP connection is closed"},
+
+		{key: "admin.listen", value: address(&c.Admin.Listen), doc: "address for HTTP: the API, health and metrics"},
+
+		{key: "store.hot-zones", value: size(&c.Store.HotZones, 1<<20), doc: "memory for zones that are served from memory"},
+		{key: "store.history-changes", value: number(&c.Store.HistoryChanges, 0, 1_000_000), doc: "change sets that history keeps for each zone; 0 means none"},
+		{key: "store.history-age", value: duration(&c.Store.HistoryAge, time.Minute, 100*365*24*time.Hour), doc: "time for which history keeps them"},
+		{key: "store.disk-reserve", value: size(&c.Store.DiskReserve, 0), doc: "free disk space below which nothing more is applied; 0 means 15% of the file system, at most 8GiB"},
+
+		{key: "log.level", value: choice(&c.Log.Level, "debug", "info", "warn", "error"), doc: "the least level that is logged"},
+		{key: "log.format", value: choice(&c.Log.Format, "auto", "text", "json"), doc: "how the log looks; auto means text on a terminal, JSON elsewhere"},
+	}
+}
+
+// plainName is what may become part of a topic's, group's or file's name.
+var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// A mistake is something wrong with one option, or with a place in the file.
+type mistake struct {
+	where string // FILE:LINE:COLUMN, BALEFIRE_…, or --flag
+	key   string // "" when the file can't be read at all
+	what  string // what is wrong, and what would be right
+}
+
+func (m mistake) Error() string {
+	s := m.what
+	if m.key != "" {
+		s = m.key + ": " + s
+	}
+	if m.where != "" {
+		s = m.where + ": " + s
+	}
+	return s
+}
+
+// Validate finds what is wrong between options that are right by themselves; the options table checks
+// each alone. Mistakes have no place yet.
+func (c *Config) Validate() []mistake {
+	var found []mistake
+	add := func(key, format string, args ...any) {
+		found = append(found, mistake{key: key, what: fmt.Sprintf(format, args...)})
+	}
+	if c.DataDir == "" {
+		add("data-dir", "is empty: want a directory")
+	}
+	if len(c.DNS.Listen) == 0 {
+		add("dns.listen", "is empty: want at least one HOST:PORT")
+	}
+	seen := map[string]bool{}
+	for _, a := range c.DNS.Listen {
+		if seen[a] && !endsInPortZero(a) {
+			add("dns.listen", "%s is there twice", a)
+		}
+		seen[a] = true
+	}
+	if seen[c.Admin.Listen] && !endsInPortZero(c.Admin.Listen) {
+		add("admin.listen", "%s is also in dns.listen, which takes its TCP port", c.Admin.Listen)
+	}
+	if c.DNS.TCP.PerNetwork > c.DNS.TCP.Connections {
+		add("dns.tcp.per-network", "%d is more than dns.tcp.connections, %d", c.DNS.TCP.PerNetwork, c.DNS.TCP.Connections)
+	}
+	if len(c.DNS.Identity) > 255 {
+		add("dns.identity", "has %d octets: want at most 255, as it is sent as one character-string", len(c.DNS.Identity))
+	}
+	if len(c.DNS.Version) > 255 {
+		add("dns.version", "has %d octets: want at most 255, as it is sent as one character-string", len(c.DNS.Version))
+	}
+	if n := len(c.Token); n > 0 && n < 16 {
+		add("token", "has %d characters: want at least 16, or leave it out and one is made", n)
+	}
+	return found
+}

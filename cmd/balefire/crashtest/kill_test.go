@@ -1,0 +1,115 @@
+package crashtest
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+var (
+	kills = flag.Int("kills", 100, "rounds of kill -9 under load")
+	seed  = flag.Uint64("seed", uint64(time.Now().UnixNano()), "seed of what is random; printed at the start")
+)
+
+// minInflight is how many changes must be on their way when the process is killed.
+const minInflight = 16
+
+// An acknowledged change survives kill -9 at any point, any number of times: it is there exactly once, in
+// order, and what is on disk is what a replay of the log comes to.
+func TestKillUnderLoad(t *testing.T) {
+	t.Logf("seed %d", *seed)
+	rng := rand.New(rand.NewPCG(*seed, 0))
+	dir := t.TempDir()
+	l := newLedger()
+	p := start(t, dir)
+	for z := range zoneCount {
+		p.createZone(apexOf(z))
+	}
+	for round := range *kills {
+		before := l.acked.Load()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := l.write(ctx, t, p)
+		l.awaitKillMoment(t, before, time.Duration(rng.IntN(40_000))*time.Microsecond)
+		p.kill()
+		cancel()
+		done.Wait()
+		if t.Failed() {
+			t.Fatalf("round %d\n%s", round, p.out)
+		}
+		p = start(t, dir)
+		l.checkDNS(t, p)
+		if t.Failed() {
+			t.Fatalf("round %d\n%s", round, p.out)
+		}
+	}
+	p.kill()
+	t.Logf("%d changes acknowledged over %d kills", l.acked.Load(), *kills)
+	l.checkLog(t, dir)
+}
+
+// awaitKillMoment returns when some changes have been acknowledged since before, a random while has
+// passed, and enough are in flight.
+func (l *ledger) awaitKillMoment(t *testing.T, before int64, while time.Duration) {
+	t.Helper()
+	limit := time.After(30 * time.Second)
+	random := time.After(while)
+	tick := time.NewTicker(50 * time.Microsecond)
+	defer tick.Stop()
+	for passed := false; ; {
+		select {
+		case <-random:
+			passed = true
+		case <-tick.C:
+			if passed && l.inflight.Load() >= minInflight && l.acked.Load() > before {
+				return
+			}
+		case <-limit:
+			t.Fatalf("after 30 s: %d in flight, %d acknowledged", l.inflight.Load(), l.acked.Load()-before)
+		}
+	}
+}
+
+// A crash at each named point of the apply path loses nothing either.
+func TestCrashPoints(t *testing.T) {
+	for _, point := range crashPoints {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			l := newLedger()
+			p := start(t, dir)
+			for z := range zoneCount {
+				p.createZone(apexOf(z))
+			}
+			p.kill()
+			for _, count := range []int{1, 2, 7} {
+				p = launch(t, dir, fmt.Sprintf("BALEFIRE_CRASH_AT=%s:%d", point, count))
+				// It may crash before it is ready, when the point is on the way up.
+				if err := p.awaitReady(30 * time.Second); err == nil {
+					ctx, cancel := context.WithCancel(t.Context())
+					done := l.write(ctx, t, p)
+					provoke(p, point)
+					select {
+					case <-p.done:
+					case <-time.After(30 * time.Second):
+						t.Errorf("crash point %s:%d was never reached", point, count)
+					}
+					cancel()
+					p.kill()
+					done.Wait()
+				} else {
+					p.kill()
+				}
+				if t.Failed() {
+					t.Fatalf("%s", p.out)
+				}
+				p = start(t, dir)
+				l.checkDNS(t, p)
+				p.kill()
+			}
+			l.checkLog(t, dir)
+		})
+	}
+}

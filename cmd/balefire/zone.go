@@ -1,0 +1,299 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"balefire/zones"
+)
+
+func newZoneCommand() *cobra.Command {
+	conn := &connection{}
+	cmd := group("zone", "Create, import, list and compare zones",
+		newZoneCreateCommand(conn), newZoneDeleteCommand(conn), newZoneListCommand(conn), newZoneShowCommand(conn),
+		newZoneImportCommand(conn), newZoneExportCommand(conn), newZoneCheckCommand(conn), newZoneDiffCommand(conn),
+		newZoneHistoryCommand(conn), newZoneRollbackCommand(conn))
+	conn.register(cmd)
+	return cmd
+}
+
+// zoneInfo is a zone as the API shows it.
+type zoneInfo struct {
+	Name         string    `json:"name"`
+	Serial       uint32    `json:"serial"`
+	SerialPolicy string    `json:"serial_policy"`
+	RRsets       uint64    `json:"rrsets"`
+	Records      uint64    `json:"records"`
+	Delegations  uint64    `json:"delegations"`
+	Signed       bool      `json:"signed"`
+	Digest       string    `json:"digest,omitempty"`
+	Position     string    `json:"position,omitempty"`
+	ChangedAt    time.Time `json:"changed_at"`
+}
+
+// printChanged is how every write ends.
+func printChanged(cmd *cobra.Command, conn *connection, got changed, done string) error {
+	if conn.json() {
+		return printJSON(cmd, got)
+	}
+	line := fmt.Sprintf("%s %s", got.Zone, done)
+	if got.Serial != 0 {
+		line += fmt.Sprintf(", serial %d", got.Serial)
+	}
+	if got.ID != "" {
+		line += " (" + got.ID + ")"
+	}
+	fmt.Fprintln(cmd.OutOrStdout(), line)
+	return nil
+}
+
+func newZoneCreateCommand(conn *connection) *cobra.Command {
+	var policy, primary, mailbox string
+	var servers []string
+	var ttl uint32
+	cmd := &cobra.Command{
+		Use:   "create ZONE --ns NAME…",
+		Short: "Create a zone with an SOA and its name servers",
+		Example: `  balefire zone create example.net. --ns ns1.example.com. --ns ns2.example.com.
+  balefire zone create example.net. --ns ns1.example.com. --serial-policy unixtime`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			apex, err := apexArg(args[0])
+			if err != nil {
+				return err
+			}
+			if len(servers) == 0 {
+				return usagef("--ns is missing: a zone needs at least one name server")
+			}
+			if _, err := zones.ParseSerialPolicy(policy); err != nil {
+				return usagef("--serial-policy: %v", err)
+			}
+			ns := make([]string, len(servers))
+			for i, s := range servers {
+				n, err := zones.ParseNameIn(s, apex)
+				if err != nil {
+					return usagef("--ns: %v", err)
+				}
+				ns[i] = n.String()
+			}
+			first, err := zones.ParseNameIn(firstOf(primary, servers[0]), apex)
+			if err != nil {
+				return usagef("--primary: %v", err)
+			}
+			responsible, err := zones.ParseNameIn(firstOf(mailbox, "hostmaster"), apex)
+			if err != nil {
+				return usagef("--mailbox: %v", err)
+			}
+			c, err := conn.dial()
+			if err != nil {
+				return err
+			}
+			got, err := c.change(cmd.Context(), request{method: http.MethodPost, path: []string{"v1", "zones"}, body: map[string]any{
+				"name":          apex.String(),
+				"serial_policy": policy,
+				"rrsets": []rrset{
+					{Owner: apex.String(), Type: "SOA", TTL: ttl, Records: []string{
+						fmt.Sprintf("%s %s 1 7200 900 1209600 300", first, responsible),
+					}},
+					{Owner: apex.String(), Type: "NS", TTL: ttl, Records: ns},
+				},
+			}})
+			if err != nil {
+				return err
+			}
+			return printChanged(cmd, conn, got, "created")
+		},
+	}
+	cmd.Flags().StringSliceVar(&servers, "ns", nil, "a name server, relative to the zone without a final dot; repeatable")
+	cmd.Flags().StringVar(&primary, "primary", "", "the SOA's primary server (default: the first --ns)")
+	cmd.Flags().StringVar(&mailbox, "mailbox", "", "the SOA's mailbox, as a name (default: hostmaster in the zone)")
+	cmd.Flags().StringVar(&policy, "serial-policy", "increment", "how the serial goes forward: increment, unixtime, date or keep")
+	cmd.Flags().Uint32Var(&ttl, "ttl", 3600, "TTL of both RRsets, in seconds")
+	return cmd
+}
+
+func newZoneDeleteCommand(conn *connection) *cobra.Command {
+	var serial uint32
+	cmd := &cobra.Command{
+		Use:   "delete ZONE",
+		Short: "Delete a zone and all that is in it",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			apex, err := apexArg(args[0])
+			if err != nil {
+				return err
+			}
+			c, err := conn.dial()
+			if err != nil {
+				return err
+			}
+			got, err := c.change(cmd.Context(), request{
+				method: http.MethodDelete, path: []string{"v1", "zones", apex.String()}, header: ifSerial(serial),
+			})
+			if err != nil {
+				return err
+			}
+			return printChanged(cmd, conn, got, "deleted")
+		},
+	}
+	cmd.Flags().Uint32Var(&serial, "if-serial", 0, "only if the zone's serial is this one")
+	return cmd
+}
+
+// pageSize is how many rows are asked for at once.
+const pageSize = 1000
+
+func newZoneListCommand(conn *connection) *cobra.Command {
+	var prefix string
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List zones in canonical order",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := conn.dial()
+			if err != nil {
+				return err
+			}
+			all := []zoneInfo{}
+			query := url.Values{"limit": {strconv.Itoa(pageSize)}}
+			if prefix != "" {
+				query.Set("prefix", prefix)
+			}
+			for {
+				var page struct {
+					Zones []zoneInfo `json:"zones"`
+					Next  string     `json:"next"`
+				}
+				if err := c.call(cmd.Context(), request{method: http.MethodGet, path: []string{"v1", "zones"}, query: query}, &page); err != nil {
+					return err
+				}
+				all = append(all, page.Zones...)
+				if page.Next == "" {
+					break
+				}
+				query.Set("after", page.Next)
+			}
+			if conn.json() {
+				return printJSON(cmd, all)
+			}
+			t := newTable(cmd.OutOrStdout(), "ZONE", "SERIAL", "POLICY", "RRSETS", "RECORDS", "SIGNED", "CHANGED")
+			for _, z := range all {
+				t.row(z.Name, z.Serial, z.SerialPolicy, z.RRsets, z.Records, yesNo(z.Signed), z.ChangedAt.Local().Format(time.DateTime))
+			}
+			return t.flush()
+		},
+	}
+	cmd.Flags().StringVar(&prefix, "prefix", "", "only zones whose name begins so")
+	return cmd
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func newZoneShowCommand(conn *connection) *cobra.Command {
+	return &cobra.Command{
+		Use:   "show ZONE",
+		Short: "Show what is known of a zone",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			apex, err := apexArg(args[0])
+			if err != nil {
+				return err
+			}
+			c, err := conn.dial()
+			if err != nil {
+				return err
+			}
+			var z zoneInfo
+			if err := c.call(cmd.Context(), request{method: http.MethodGet, path: []string{"v1", "zones", apex.String()}}, &z); err != nil {
+				return err
+			}
+			if conn.json() {
+				return printJSON(cmd, z)
+			}
+			t := newTable(cmd.OutOrStdout(), "zone", z.Name)
+			t.row("serial", z.Serial)
+			t.row("serial policy", z.SerialPolicy)
+			t.row("RRsets", z.RRsets)
+			t.row("records", z.Records)
+			t.row("delegations", z.Delegations)
+			t.row("signed", yesNo(z.Signed))
+			t.row("last change", z.Position+" at "+z.ChangedAt.Local().Format(time.DateTime))
+			t.row("digest", z.Digest)
+			return t.flush()
+		},
+	}
+}
+
+func newZoneExportCommand(conn *connection) *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "export ZONE",
+		Short: "Write a zone as a zone file, in canonical order",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			apex, err := apexArg(args[0])
+			if err != nil {
+				return err
+			}
+			c, err := conn.dial()
+			if err != nil {
+				return err
+			}
+			resp, err := c.send(cmd.Context(), request{
+				method: http.MethodGet, path: []string{"v1", "zones", apex.String(), "file"}, accept: "text/dns, application/problem+json",
+			})
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			if file == "" {
+				return copyWhole(cmd.OutOrStdout(), resp.Body)
+			}
+			// Beside the target and renamed, so that what was there is lost only for a whole zone.
+			temporary, err := os.CreateTemp(dirOf(file), ".balefire-export-*")
+			if err != nil {
+				return err
+			}
+			defer os.Remove(temporary.Name())
+			if err := copyWhole(temporary, resp.Body); err != nil {
+				temporary.Close()
+				return err
+			}
+			if err := temporary.Close(); err != nil {
+				return err
+			}
+			return os.Rename(temporary.Name(), file)
+		},
+	}
+	cmd.Flags().StringVarP(&file, "file", "f", "", "write to this file instead of standard output")
+	return cmd
+}
+
+// copyWhole fails when the server ended the body before its end, which HTTP shows as an unexpected EOF.
+func copyWhole(w io.Writer, r io.Reader) error {
+	if _, err := io.Copy(w, r); err != nil {
+		return fmt.Errorf("the zone is not whole: %w", err)
+	}
+	return nil
+}
+
+// dirOf is filepath.Dir, kept relative so that a rename stays on one file system.
+func dirOf(file string) string {
+	if i := strings.LastIndexByte(file, os.PathSeparator); i >= 0 {
+		return file[:i+1]
+	}
+	return "."
+}

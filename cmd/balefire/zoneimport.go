@@ -1,0 +1,428 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"balefire/zones"
+	"balefire/zones/zonefile"
+)
+
+// importWorkers is how many zones are sent at once: enough to keep the log's batches full.
+const importWorkers = 8
+
+func newZoneImportCommand(conn *connection) *cobra.Command {
+	var how importOptions
+	cmd := &cobra.Command{
+		Use:   "import PATH…",
+		Short: "Import zone files: create zones, or replace what is in them",
+		Long: `Import zone files, or all files named *.zone in directories. A zone's name is that of its SOA record; what is
+written relative to it takes --origin, $ORIGIN, or else the file's name (<apex>.zone). "-" is standard input.
+
+Every file is read and checked here before anything of it is sent. A zone that has the same content already,
+but for a serial that the server gave it, is not written again. Returns when all are applied; exits with 1
+when any failed.`,
+		Example: `  balefire zone import zones/
+  balefire zone import testdata/zones/root.zone --origin .`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := how.check(); err != nil {
+				return err
+			}
+			files, err := zoneFiles(args)
+			if err != nil {
+				return err
+			}
+			c, err := conn.dial()
+			if err != nil {
+				return err
+			}
+			bar := newProgress(cmd.ErrOrStderr(), files)
+			results := importAll(cmd.Context(), c, files, how, cmd.InOrStdin(), bar)
+			bar.done()
+			return printImports(cmd, conn, results)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&how.origin, "origin", "", "what relative names at the start of the files are below")
+	flags.BoolVar(&how.force, "force", false, "also when the zone loses more than a fifth of over 100 RRsets, or all")
+	flags.BoolVar(&how.dryRun, "dry-run", false, "only say what would be done")
+	flags.StringVar(&how.policy, "serial-policy", "", "how the serial goes forward: increment, unixtime, date or keep (default: as it is; for new zones increment)")
+	flags.Uint32Var(&how.ttl, "default-ttl", 0, "TTL of records before any is said; without it they are a mistake")
+	return cmd
+}
+
+type importOptions struct {
+	origin        string
+	force, dryRun bool
+	policy        string
+	ttl           uint32
+	// onlyNew leaves zones alone that the server has.
+	onlyNew bool
+}
+
+func (o importOptions) check() error {
+	if o.policy != "" {
+		if _, err := zones.ParseSerialPolicy(o.policy); err != nil {
+			return usagef("--serial-policy: %v", err)
+		}
+	}
+	if o.origin != "" {
+		if _, err := zones.ParseName(o.origin); err != nil {
+			return usagef("--origin: %v", err)
+		}
+	}
+	return nil
+}
+
+// zoneFiles turns files and directories into files, in order.
+func zoneFiles(paths []string) ([]string, error) {
+	var files []string
+	for _, p := range paths {
+		if p == "-" {
+			files = append(files, p)
+			continue
+		}
+		info, err := os.Stat(p)
+		if err != nil {
+			return nil, err
+		}
+		if !info.IsDir() {
+			files = append(files, p)
+			continue
+		}
+		before := len(files)
+		err = filepath.WalkDir(p, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() && strings.HasSuffix(path, ".zone") {
+				files = append(files, path)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		if len(files) == before {
+			return nil, fmt.Errorf("%s: there is no file named *.zone in it", p)
+		}
+	}
+	return files, nil
+}
+
+// imported is what became of one file.
+type imported struct {
+	File     string   `json:"file"`
+	Zone     string   `json:"zone,omitempty"`
+	Result   string   `json:"result"` // created, replaced, unchanged, kept or failed
+	ID       string   `json:"id,omitempty"`
+	Serial   uint32   `json:"serial,omitempty"`
+	Records  uint64   `json:"records,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
+	Error    string   `json:"error,omitempty"`
+}
+
+// importAll imports files, several at once, and returns what became of each, in their order.
+func importAll(ctx context.Context, c *client, files []string, how importOptions, in io.Reader, bar *progress) []imported {
+	results := make([]imported, len(files))
+	next := make(chan int)
+	var workers sync.WaitGroup
+	for range min(importWorkers, len(files)) {
+		workers.Go(func() {
+			for i := range next {
+				results[i] = importFile(ctx, c, files[i], how, in, bar)
+				bar.fileDone()
+			}
+		})
+	}
+	for i := range files {
+		next <- i
+	}
+	close(next)
+	workers.Wait()
+	return results
+}
+
+func importFile(ctx context.Context, c *client, file string, how importOptions, in io.Reader, bar *progress) imported {
+	got := imported{File: file, Result: "failed"}
+	fail := func(err error) imported {
+		got.Error = err.Error()
+		return got
+	}
+	if err := ctx.Err(); err != nil {
+		return fail(err)
+	}
+	if file == "-" {
+		// It is read twice, so it has to be somewhere.
+		spooled, err := spool(in)
+		if err != nil {
+			return fail(err)
+		}
+		defer os.Remove(spooled)
+		file, got.File = spooled, "standard input"
+	}
+	z := zoneSource{file: file, shown: got.File, how: how}
+	if err := z.scan(); err != nil {
+		return fail(err)
+	}
+	got.Zone, got.Records, got.Warnings = z.apex.String(), z.records, z.warnings
+
+	if how.onlyNew {
+		err := c.call(ctx, request{method: http.MethodGet, path: []string{"v1", "zones", got.Zone}}, nil)
+		var p *problem
+		if err == nil {
+			got.Result = "kept"
+			return got
+		} else if !errors.As(err, &p) || p.Status != http.StatusNotFound {
+			return fail(err)
+		}
+	}
+
+	query := url.Values{}
+	if how.force {
+		query.Set("force", "true")
+	}
+	if how.dryRun {
+		query.Set("dry_run", "true")
+	}
+	if how.policy != "" {
+		query.Set("serial_policy", how.policy)
+	}
+	var answer struct {
+		changed
+		Result   string   `json:"result"`
+		Warnings []string `json:"warnings"`
+	}
+	body, stop := z.stream(bar)
+	err := c.call(ctx, request{
+		method: http.MethodPut, path: []string{"v1", "zones", got.Zone, "file"}, query: query,
+		body: body, contentType: "text/dns",
+	}, &answer)
+	if readErr := stop(); readErr != nil && err == nil {
+		err = readErr
+	}
+	if err != nil {
+		return fail(z.place(err))
+	}
+	outcome, err := c.settle(ctx, answer.changed)
+	got.ID, got.Serial = outcome.ID, outcome.Serial
+	if err != nil {
+		return fail(z.place(err))
+	}
+	got.Result = answer.Result
+	for _, w := range answer.Warnings {
+		if !slices.Contains(got.Warnings, w) {
+			got.Warnings = append(got.Warnings, w)
+		}
+	}
+	return got
+}
+
+// zoneSource is a zone file that is read more than once, and never held whole.
+type zoneSource struct {
+	file, shown string
+	how         importOptions
+	apex        zones.Name
+	records     uint64
+	warnings    []string
+}
+
+// open begins reading. $INCLUDE is allowed, as a person named the file.
+func (z *zoneSource) open(bar *progress) (*zonefile.Reader, io.Closer, error) {
+	f, err := os.Open(z.file)
+	if err != nil {
+		return nil, nil, err
+	}
+	opts := zonefile.Options{File: z.shown, DefaultTTL: z.how.ttl, AllowInclude: true}
+	if z.how.origin != "" {
+		opts.Origin, err = zones.ParseName(z.how.origin)
+	} else if base, ok := strings.CutSuffix(filepath.Base(z.file), ".zone"); ok && base != "" {
+		// A file that is not called after its zone has absolute names, or $ORIGIN: then this is not used.
+		opts.Origin, _ = zones.ParseName(base)
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return zonefile.NewReader(bar.count(f), opts), f, nil
+}
+
+// scan reads the whole file once, for its mistakes and its apex.
+func (z *zoneSource) scan() error {
+	r, f, err := z.open(nil)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var outside *zonefile.Error // the first record before the SOA; whether it is outside is known later
+	var first zonefile.Record
+	for {
+		rec, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		z.records++
+		if first.Owner == "" {
+			first = rec
+		}
+		switch {
+		case rec.Type == zones.TypeSOA && z.apex == "":
+			z.apex = rec.Owner
+		case z.apex != "" && !rec.Owner.IsAtOrBelow(z.apex) && outside == nil:
+			outside = &zonefile.Error{
+				File: rec.File, Line: rec.Line, Column: rec.Column,
+				Msg: fmt.Sprintf("%s is not in the zone %s", rec.Owner, z.apex),
+			}
+		}
+	}
+	switch {
+	case z.records == 0:
+		return &zonefile.Error{File: z.shown, Line: 1, Column: 1, Msg: "there is no record in it"}
+	case z.apex == "":
+		return &zonefile.Error{File: first.File, Line: first.Line, Column: first.Column, Msg: "there is no SOA record in this file, which would name the zone"}
+	case outside != nil:
+		return outside
+	case !first.Owner.IsAtOrBelow(z.apex):
+		return &zonefile.Error{
+			File: first.File, Line: first.Line, Column: first.Column,
+			Msg: fmt.Sprintf("%s is not in the zone %s", first.Owner, z.apex),
+		}
+	}
+	return nil
+}
+
+// stream gives the file as one record a line with absolute names, for sending. stop must be called after the last
+// read: it ends the reading, and says what failed in it.
+func (z *zoneSource) stream(bar *progress) (body io.Reader, stop func() error) {
+	pr, pw := io.Pipe()
+	finished := make(chan error, 1)
+	go func() {
+		err := z.copyTo(pw, bar)
+		pw.CloseWithError(err) // nil is the end of the file
+		finished <- err
+	}()
+	return pr, func() error {
+		pr.CloseWithError(errStopped)
+		if err := <-finished; !errors.Is(err, errStopped) {
+			return err
+		}
+		return nil
+	}
+}
+
+// errStopped ends a stream whose reader wants no more.
+var errStopped = errors.New("stopped")
+
+func (z *zoneSource) copyTo(w io.Writer, bar *progress) error {
+	r, f, err := z.open(bar)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	out := bufio.NewWriterSize(w, 64<<10)
+	for {
+		rec, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return out.Flush()
+		}
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(out, "%s\t%d\tIN\t%s\t%s\n", rec.Owner, rec.TTL, rec.Type, zonefile.FormatRData(rec.Type, rec.RData))
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// place adds the line of the RRset that a server's refusal is about.
+func (z *zoneSource) place(err error) error {
+	var p *problem
+	if !errors.As(err, &p) || p.Owner == "" {
+		return fmt.Errorf("%s: %w", z.shown, err)
+	}
+	owner, bad := zones.ParseName(p.Owner)
+	if bad != nil {
+		return fmt.Errorf("%s: %w", z.shown, err)
+	}
+	rtype, _ := zones.ParseType(p.RType) // 0: about the name
+	r, f, openErr := z.open(nil)
+	if openErr != nil {
+		return fmt.Errorf("%s: %w", z.shown, err)
+	}
+	defer f.Close()
+	for {
+		rec, readErr := r.Next()
+		if readErr != nil {
+			return fmt.Errorf("%s: %w", z.shown, err)
+		}
+		if rec.Owner == owner && (rtype == 0 || rec.Type == rtype) {
+			return &zonefile.Error{File: rec.File, Line: rec.Line, Column: rec.Column, Msg: p.Error()}
+		}
+	}
+}
+
+func spool(in io.Reader) (string, error) {
+	f, err := os.CreateTemp("", "balefire-import-*")
+	if err != nil {
+		return "", err
+	}
+	_, err = io.Copy(f, in)
+	if err = errors.Join(err, f.Close()); err != nil {
+		os.Remove(f.Name())
+		return "", err
+	}
+	return f.Name(), nil
+}
+
+func printImports(cmd *cobra.Command, conn *connection, results []imported) error {
+	count := map[string]int{}
+	for _, r := range results {
+		count[r.Result]++
+	}
+	if conn.json() {
+		if err := printJSON(cmd, results); err != nil {
+			return err
+		}
+	} else {
+		out := cmd.OutOrStdout()
+		for _, r := range results {
+			for _, w := range r.Warnings {
+				fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", w)
+			}
+			switch {
+			case r.Result == "failed":
+				fmt.Fprintf(cmd.ErrOrStderr(), "failed: %s\n", r.Error)
+			case len(results) <= 50 || r.Result != "unchanged":
+				fmt.Fprintf(out, "%s: %s, serial %d, %d records\n", r.Zone, r.Result, r.Serial, r.Records)
+			}
+		}
+		var parts []string
+		for _, result := range []string{"created", "replaced", "unchanged", "kept", "failed"} {
+			if n := count[result]; n > 0 {
+				parts = append(parts, fmt.Sprintf("%d %s", n, result))
+			}
+		}
+		if len(results) > 1 {
+			fmt.Fprintln(out, strings.Join(parts, ", "))
+		}
+	}
+	if count["failed"] > 0 {
+		return errReported
+	}
+	return nil
+}
