@@ -138,8 +138,7 @@ func (c *chain) removeAt(b *branch, k []byte) *branch {
 		case kid != nil:
 			kids = slices.Clone(b.kids)
 			kids[i] = kid
-			left, _ := c.replace(b, b.keys, kids)
-			return left
+			return c.shrink(b, b.keys, kids)
 		case len(b.kids) > 1:
 			kids = slices.Delete(slices.Clone(b.kids), i, i+1)
 		}
@@ -148,8 +147,13 @@ func (c *chain) removeAt(b *branch, k []byte) *branch {
 		c.bytes -= b.cost()
 		return nil
 	}
-	left, _ := c.replace(b, b.keys.splice(i, 1), kids)
-	return left
+	return c.shrink(b, b.keys.splice(i, 1), kids)
+}
+
+// shrink makes one branch in place of b, and keeps the account.
+func (c *chain) shrink(b *branch, keys keyPage, kids []*branch) *branch {
+	c.bytes -= b.cost()
+	return c.made(&branch{keys: keys, kids: kids})
 }
 
 // replace makes one or two branches in place of b, and keeps the account.
@@ -276,12 +280,17 @@ func (b *chainBuilder) done() chain {
 	}
 	for len(level) > 1 {
 		var above []*branch
-		for group := range slices.Chunk(level, chainFan) {
-			keys := make([][]byte, len(group))
-			for i, kid := range group {
-				keys[i] = kid.keys.at(0)
+		for len(level) > 0 {
+			n, size := 0, 0
+			var keys [][]byte
+			for n < len(level) && n < chainFan && (n < 2 || size < chainLimit) {
+				k := level[n].keys.at(0)
+				keys = append(keys, k)
+				size += 2 + len(k)
+				n++
 			}
-			above = append(above, c.made(&branch{keys: newKeyPage(keys), kids: slices.Clone(group)}))
+			above = append(above, c.made(&branch{keys: newKeyPage(keys), kids: slices.Clone(level[:n])}))
+			level = level[n:]
 		}
 		level = above
 	}

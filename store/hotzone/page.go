@@ -21,7 +21,7 @@ const (
 	pageHeader = 8
 	// pageLimit is where a page is split, in octets of entries: a patch copies a page for each name that it
 	// changes, a look-up does not care.
-	pageLimit = 8 << 10
+	pageLimit = 4 << 10
 	// pageFew is how many entries stay together even in a longer page, so that large nodes do not make the
 	// directory grow.
 	pageFew = 8
