@@ -2,6 +2,7 @@ package change
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"balefire/zones"
@@ -23,29 +24,6 @@ type Base interface {
 	// Stage returns the staged generation of the zone; ok is false when there is none. The zone need not be
 	// hosted. There is at most one.
 	Stage() (s Stage, ok bool, err error)
-}
-
-// Zone is what is kept of a zone beside its RRsets. It is a pure function of its RRsets and settings.
-type Zone struct {
-	Settings    zones.ZoneSettings
-	Serial      zones.Serial
-	RRsets      uint64
-	Records     uint64
-	Octets      uint64 // of owners and packed RRsets
-	Delegations uint64 // NS RRsets below the apex
-	DNAMEs      uint64
-	Signed      bool // the apex has DNSKEY, or there is an RRSIG: the zone came signed
-	Hashed      bool // there is an NSEC3
-	Digest      zones.Digest
-}
-
-// Stage is the state of a staged generation after its last chunk.
-type Stage struct {
-	ID       zones.ChangeID
-	Next     uint32    // index of the chunk that must come next
-	Began    time.Time // partition time of the first chunk, in milliseconds
-	Last     time.Time // partition time of the last one, in milliseconds; it expires after this
-	Sequence Sequence
 }
 
 // Kind says what the store has to do for an applied change set.
@@ -89,10 +67,91 @@ var ErrUnknownLevel = errors.New("the log raises the partition to a format level
 // Apply applies cs to base, whole or not at all. logTime is the partition's time. A Rejection means that nothing
 // changes; it is the same on every replica. An error says that base could not be read, or is ErrUnknownLevel.
 //
-// cs is checked anew (Check), so that nothing that a door let pass can do harm.
+// cs is checked anew, so that nothing that a door let pass can do harm.
 func Apply(base Base, cs *zones.ChangeSet, logTime time.Time) (Result, *zones.Rejection, error) {
-	if rej := Check(cs); rej != nil {
+	if base.Level() > MaxLevel {
+		return Result{}, nil, ErrUnknownLevel
+	}
+	if rej := checkAtApply(cs); rej != nil {
 		return Result{}, rej, nil
 	}
-	return Result{}, nil, errors.New("not finished")
+	old, hosted, err := base.Zone()
+	if err != nil {
+		return Result{}, nil, err
+	}
+	a := &application{
+		base: base, apex: cs.Zone, old: old, hosted: hosted, logTime: logTime,
+		overlay: overlay{base: base, apex: cs.Zone, nodes: map[zones.Name]*touched{}},
+	}
+	for i, p := range cs.Preconditions {
+		if rej, err := a.precondition(p); rej != nil || err != nil {
+			return Result{}, atOp(rej, i), err
+		}
+	}
+	if len(cs.Ops) == 1 {
+		result, alone, rej, err := a.alone(cs.Ops[0])
+		if alone || err != nil {
+			return result, atOp(rej, 0), err
+		}
+	}
+	return a.patch(cs.Ops)
+}
+
+// atOp says that it was the operation or precondition i that was rejected.
+func atOp(rej *zones.Rejection, i int) *zones.Rejection {
+	if rej != nil {
+		rej.Op = i
+	}
+	return rej
+}
+
+// application is one Apply.
+type application struct {
+	base    Base
+	apex    zones.Name
+	old     Zone // the zone's state before, when hosted
+	hosted  bool
+	logTime time.Time
+	overlay overlay
+}
+
+// alone applies an operation that is the only one of its change set. It reports false for the operations that may
+// be one of several.
+func (a *application) alone(op zones.Op) (result Result, alone bool, rej *zones.Rejection, err error) {
+	switch op := op.(type) {
+	case zones.OpCreateZone:
+		result, rej, err = a.create(op)
+	case zones.OpReplaceZone:
+		result, rej, err = a.replace(op)
+	case zones.OpDeleteZone:
+		result, rej, err = a.deleteZone()
+	case zones.OpStageChunk:
+		result, rej, err = a.stageChunk(op)
+	case zones.OpStageCommit:
+		result, rej, err = a.stageCommit(op)
+	case zones.OpStageAbort:
+		result, rej, err = a.stageAbort(op)
+	case zones.OpRaiseFormatLevel:
+		result, rej, err = a.raiseLevel(op)
+	default:
+		return Result{}, false, nil, nil
+	}
+	return result, true, rej, err
+}
+
+func (a *application) raiseLevel(op zones.OpRaiseFormatLevel) (Result, *zones.Rejection, error) {
+	if level := a.base.Level(); op.Level != level+1 {
+		return Result{}, &zones.Rejection{
+			Rule:   zones.RuleFormatLevel,
+			Detail: fmt.Sprintf("the partition is at format level %d, and can only be raised by one", level),
+		}, nil
+	}
+	if op.Level > MaxLevel {
+		return Result{}, nil, ErrUnknownLevel
+	}
+	return Result{Kind: RaiseLevel, Level: op.Level}, nil, nil
+}
+
+func (a *application) noZone() *zones.Rejection {
+	return &zones.Rejection{Rule: zones.RuleNoZone, Owner: a.apex, Op: -1, Detail: "the zone is not hosted"}
 }
