@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -12,10 +13,14 @@ import (
 )
 
 const (
-	// A stream that holds more than pauseAbove octets is not fetched for, until it holds less than resumeBelow. With
-	// what one fetch brings, that bounds the memory of a partition that is applied slowly.
-	pauseAbove  = 1 << 20
-	resumeBelow = 256 << 10
+	// A stream that holds its share of windowTotal is not fetched for, until it holds half of that. With what one fetch
+	// brings, that bounds the memory of partitions that are applied slowly. A share is large when few partitions are
+	// consumed: fetching for one again begins when the fetch under way for the others ends, up to fetchWait later.
+	windowTotal = 64 << 20
+	windowMin   = 1 << 20
+	windowMax   = 8 << 20
+	// fetchWait is how long a broker holds a fetch that finds nothing.
+	fetchWait = 500 * time.Millisecond
 	// maxBatchRecords bounds what Next returns at once.
 	maxBatchRecords = 1000
 	// recordOverhead is what a record costs beside its key and value, roughly.
@@ -91,7 +96,7 @@ func (s *Stream) take() (batch Batch, resume bool, err error) {
 	for _, r := range batch.Records {
 		s.size -= recordSize(r)
 	}
-	if s.paused && s.size < resumeBelow {
+	if s.paused && s.size < s.consumer.window()/2 {
 		s.paused, resume = false, true
 	}
 	return batch, resume, nil
@@ -123,7 +128,7 @@ func (s *Stream) add(records []*kgo.Record, end int64) (pause bool) {
 		s.size += recordSize(record)
 	}
 	s.end = end
-	if s.size > pauseAbove && !s.paused {
+	if s.size > s.consumer.window() && !s.paused {
 		s.paused, pause = true, true
 	}
 	s.signal()
@@ -173,6 +178,8 @@ type topicPartition struct {
 type consumer struct {
 	client *kgo.Client
 
+	count atomic.Int64 // len(streams)
+
 	mu        sync.Mutex
 	streams   map[topicPartition]*Stream
 	failure   error
@@ -203,6 +210,7 @@ func (c *consumer) open(topic string, partition int32, offset int64, leaderEpoch
 		return nil, fmt.Errorf("partition %d of topic %s is being consumed", partition, topic)
 	}
 	c.streams[key] = s
+	c.count.Store(int64(len(c.streams)))
 	at := kgo.NoResetOffset().At(offset)
 	if leaderEpoch >= 0 {
 		at = at.WithEpoch(leaderEpoch)
@@ -231,6 +239,7 @@ func (c *consumer) remove(s *Stream, why error) {
 		c.mu.Lock()
 	}
 	delete(c.streams, key)
+	c.count.Store(int64(len(c.streams)))
 	c.mu.Unlock()
 }
 
@@ -244,6 +253,11 @@ func (c *consumer) fail(failure error) {
 	for _, s := range c.streams {
 		s.stop(failure)
 	}
+}
+
+// window is how many octets a stream may hold.
+func (c *consumer) window() int {
+	return min(max(windowTotal/max(1, int(c.count.Load())), windowMin), windowMax)
 }
 
 // run polls the client until it is closed.

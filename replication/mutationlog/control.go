@@ -229,58 +229,68 @@ func replaceFile(file string, text []byte) (err error) {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
+// adopt takes the control topic for the namespace's, and says where reading it goes on.
+func (c *Control) adopt(topic [16]byte, start int64) (next int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.topic = topic
+	// Compaction keeps the last record of each key, so starting late misses nothing.
+	c.next = max(c.next, start)
+	return c.next
+}
+
 // readControl reads the control topic, from where the copy ends to the end that it has now.
 func (l *Log) readControl(ctx context.Context, id [16]byte) error {
-	bounds, err := l.bounds(ctx, l.controls)
+	all, err := l.bounds(ctx, l.controls)
 	if err != nil {
 		return err
 	}
-	b := bounds[0]
+	if from := l.control.adopt(id, all[0].Start); from > all[0].End {
+		return fmt.Errorf("topic %s ends at %d, but was read to %d before: it has lost records", l.controls, all[0].End, from)
+	}
+	return l.readControlTo(ctx, all[0].End)
+}
+
+// readControlTo reads the control topic up to an offset, while nobody follows it.
+func (l *Log) readControlTo(ctx context.Context, end int64) error {
 	c := l.control
-	c.mu.Lock()
-	c.topic = id
-	// Compaction keeps the last record of each key, so starting late misses nothing.
-	c.next = max(c.next, b.Start)
-	from := c.next
-	c.mu.Unlock()
-	if from > b.End {
-		return fmt.Errorf("topic %s ends at %d, but was read to %d before: it has lost records", l.controls, b.End, from)
-	}
-	if from == b.End {
-		c.save(l.opts.Namespace)
-		return nil
-	}
-	s, err := l.consumer.open(l.controls, 0, from, -1)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	for at := from; at < b.End; {
-		wait, cancel := context.WithTimeout(ctx, requestTimeout)
-		batch, err := s.Next(wait)
-		cancel()
+	if at := c.position(); at < end {
+		s, err := l.consumer.open(l.controls, 0, at, -1)
 		if err != nil {
-			return fmt.Errorf("read topic %s: %w", l.controls, err)
+			return err
 		}
-		c.applyRecords(batch.Records)
-		at = batch.Records[len(batch.Records)-1].Offset + 1
+		defer s.Close()
+		for at < end {
+			wait, cancel := context.WithTimeout(ctx, requestTimeout)
+			batch, err := s.Next(wait)
+			cancel()
+			if err != nil {
+				return fmt.Errorf("read topic %s: %w", l.controls, err)
+			}
+			c.applyRecords(batch.Records)
+			at = c.position()
+		}
 	}
 	c.save(l.opts.Namespace)
 	return nil
 }
 
+// position is the offset to read next.
+func (c *Control) position() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.next
+}
+
 // followControl reads what is added to the control topic.
 func (l *Log) followControl() {
 	for l.ctx.Err() == nil {
-		l.control.mu.Lock()
-		from := l.control.next
-		l.control.mu.Unlock()
-		s, err := l.consumer.open(l.controls, 0, from, -1)
+		s, err := l.consumer.open(l.controls, 0, l.control.position(), -1)
 		if err == nil {
 			err = l.follow(s)
 			s.Close()
 		}
-		if l.Status().Fault != nil || errors.Is(err, ErrClosed) {
+		if l.Status().Fault != nil || l.ctx.Err() != nil {
 			return
 		}
 		l.log.Warn().Err(err).Msg("control topic: reading begins anew")
@@ -326,10 +336,7 @@ func (l *Log) PutControl(ctx context.Context, key string, value []byte) error {
 	}
 	for {
 		changed := l.control.Changed()
-		l.control.mu.Lock()
-		read := l.control.next > offset
-		l.control.mu.Unlock()
-		if read {
+		if l.control.position() > offset {
 			return nil
 		}
 		select {
@@ -348,10 +355,11 @@ func (l *Log) putAndRead(ctx context.Context, key string, record any) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.opts.DeliveryTimeout+time.Second)
 	defer cancel()
-	if _, err := l.send(ctx, l.controls, 0, []byte(key), value); err != nil {
+	offset, err := l.send(ctx, l.controls, 0, []byte(key), value)
+	if err != nil {
 		return fmt.Errorf("control topic: %w", err)
 	}
-	return l.readControl(ctx, l.control.topicID())
+	return l.readControlTo(ctx, offset+1)
 }
 
 // recordNamespace says what the namespace is. Of several first nodes, the last to say it counts; as there is one

@@ -157,6 +157,7 @@ func (l *Log) newClient() (*kgo.Client, error) {
 		kgo.MetadataMinAge(250 * time.Millisecond),
 		// Without it, a client that is out of range goes on somewhere else, in silence.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.FetchMaxWait(fetchWait),
 		kgo.FetchMaxBytes(8 << 20),
 		kgo.FetchMaxPartitionBytes(512 << 10),
 		kgo.RequiredAcks(kgo.AllISRAcks()),

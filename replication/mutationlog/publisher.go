@@ -18,6 +18,8 @@ const (
 	maxBufferedBytes = 64 << 20
 	// maxBatchBytes is the client's own limit for a batch, before compression. A topic must take as much.
 	maxBatchBytes = 1_000_012
+	// deliverySlack is how much later than the client this side gives up.
+	deliverySlack = time.Second
 )
 
 // Publish appends a record to a partition and returns its offset, once all in-sync replicas have it. The key and
@@ -26,6 +28,10 @@ const (
 func (l *Log) Publish(ctx context.Context, partition int32, key, value []byte) (offset int64, err error) {
 	if err := l.usable(); err != nil {
 		return -1, fmt.Errorf("publish to partition %d: %w: %w", partition, ErrRefused, err)
+	}
+	if s := l.Status(); !s.Reachable {
+		// Not even buffered: it would be sent when the log is back, long after its writer has given up.
+		return -1, fmt.Errorf("publish to partition %d: %w: the log is out of reach: %w", partition, ErrRefused, s.Trying)
 	}
 	if n := l.Partitions(); partition < 0 || partition >= n {
 		return -1, fmt.Errorf("publish to partition %d: %w: there are %d", partition, ErrRefused, n)
@@ -38,11 +44,14 @@ func (l *Log) Publish(ctx context.Context, partition int32, key, value []byte) (
 }
 
 // send appends a record to a topic. The record does not inherit the context: the client gives up all that waits for a
-// partition when it gives up one, so one caller's haste would be everybody's. Its time-out is DeliveryTimeout.
+// partition when it gives up one, so one caller's haste would be everybody's. The client gives a record up after
+// DeliveryTimeout only while it is certain that no broker got it; without that, waiting ends a little later.
 func (l *Log) send(ctx context.Context, topic string, partition int32, key, value []byte) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return -1, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, l.opts.DeliveryTimeout+deliverySlack)
+	defer cancel()
 	type result struct {
 		offset int64
 		err    error

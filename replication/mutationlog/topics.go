@@ -94,29 +94,17 @@ func (l *Log) establish(ctx context.Context) error {
 		}
 	}
 	if !control.exists {
-		if err := l.create(ctx, l.controls, 1, brokers); err != nil {
+		if control, err = l.create(ctx, l.controls, 1, brokers); err != nil {
 			return err
 		}
-		if mutations, control, brokers, err = l.describeTopics(ctx); err != nil {
-			return err
-		}
-		if !control.exists {
-			return fmt.Errorf("topic %s was made, but the brokers don't know it yet", l.controls)
-		}
-	}
-	if err := l.readControl(ctx, control.id); err != nil {
+		l.control.adopt(control.id, 0)
+	} else if err := l.readControl(ctx, control.id); err != nil {
 		return err
 	}
 	if _, known := l.control.namespace(); !known {
 		if !mutations.exists {
-			if err := l.create(ctx, l.mutations, l.opts.Partitions, brokers); err != nil {
+			if mutations, err = l.create(ctx, l.mutations, l.opts.Partitions, brokers); err != nil {
 				return err
-			}
-			if mutations, _, brokers, err = l.describeTopics(ctx); err != nil {
-				return err
-			}
-			if !mutations.exists {
-				return fmt.Errorf("topic %s was made, but the brokers don't know it yet", l.mutations)
 			}
 		}
 		if err := l.recordNamespace(ctx, mutations); err != nil {
@@ -169,8 +157,9 @@ func mismatchedID(name string, recorded, found [16]byte) error {
 	return &MismatchError{Topic: name, What: "topic id", Recorded: hex.EncodeToString(recorded[:]), Found: hex.EncodeToString(found[:])}
 }
 
-// create makes a topic with settings under which an acknowledged record stays.
-func (l *Log) create(ctx context.Context, name string, partitions int32, brokers int) error {
+// create makes a topic with settings under which an acknowledged record stays. One that another node made meanwhile is
+// an error: the next attempt sees it.
+func (l *Log) create(ctx context.Context, name string, partitions int32, brokers int) (topic, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	replicas := int16(min(brokers, 3))
@@ -191,15 +180,17 @@ func (l *Log) create(ctx context.Context, name string, partitions int32, brokers
 			settings[settingRetention] = value(strconv.FormatInt(l.opts.Retention.Milliseconds(), 10))
 		}
 	}
-	_, err := l.admin.CreateTopic(ctx, partitions, replicas, settings, name)
-	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-		return fmt.Errorf("create topic %s: %w", name, err)
+	made, err := l.admin.CreateTopic(ctx, partitions, replicas, settings, name)
+	if err != nil {
+		return topic{}, fmt.Errorf("create topic %s: %w", name, err)
 	}
 	l.log.Info().Str("topic", name).Int32("partitions", partitions).Int16("replicas", replicas).Msg("topic created")
 	if l.embedded != nil {
-		return l.embedded.sync()
+		if err := l.embedded.sync(); err != nil {
+			return topic{}, err
+		}
 	}
-	return nil
+	return topic{exists: true, id: made.ID, partitions: partitions, replication: replicas}, nil
 }
 
 func value(s string) *string { return &s }
