@@ -1,115 +1,402 @@
 package store
 
 import (
-	"context"
-	"io"
-	"time"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+	"github.com/rs/zerolog"
 
 	"balefire/zones"
 )
 
-// Partition is one partition of the log on disk. One goroutine applies; any number read.
-type Partition struct{}
+// Partition is one partition of the log on disk. One goroutine at a time applies (others wait); any
+// number read.
+type Partition struct {
+	store   *Store
+	number  int32
+	topicID [16]byte
+	db      *badger.DB
+	log     zerolog.Logger
 
-// Number returns the partition's number.
-func (p *Partition) Number() int32 { panic("being built") }
+	maxEntries int // of a transaction
+	maxBytes   int64
 
-// Applied returns how far the partition has come. It may be called at any time.
-func (p *Partition) Applied() Applied { panic("being built") }
+	// published is what readers see: the last committed state.
+	published  atomic.Pointer[publication]
+	suspicious atomic.Pointer[error]
+	verified   atomic.Int64 // offset of the last verified snapshot; −1 for none
 
-// Digest returns the digest at the applied offset, and that offset.
-func (p *Partition) Digest() (zones.Digest, int64) { panic("being built") }
+	closing       chan struct{} // closed by Close
+	wakeCollector chan struct{}
+	background    sync.WaitGroup
 
-// DigestAt returns the digest that was remembered at an offset: that of every 1,000th is, and the last.
-func (p *Partition) DigestAt(offset int64) (zones.Digest, bool, error) { panic("being built") }
+	applyMu  sync.Mutex // held by the one writer; taken before viewMu
+	poisoned error
+	expiry   expiryCursor
+	trim     trimCursor
 
-// Zones returns the number of zones in the partition.
-func (p *Partition) Zones() int { panic("being built") }
+	viewMu sync.Mutex // held while publishing, and while installing a zone in memory; taken before readMu
 
-// Suspicious returns the first contradiction that was found in the partition's data; nil when none was.
-func (p *Partition) Suspicious() error { panic("being built") }
-
-// Close waits for readers of Badger, and closes the database. Zones of the partition are then Unavailable.
-func (p *Partition) Close() error { panic("being built") }
-
-// Verified tells the partition that a snapshot at offset has been verified: versions up to it may go.
-func (p *Partition) Verified(offset int64) { panic("being built") }
-
-// Outcome returns the outcome of the record at the offset; ErrNoOutcome when it is not kept (any more), or
-// the offset is past the applied one.
-func (p *Partition) Outcome(offset int64) (Outcome, error) { panic("being built") }
-
-// LookupID returns the outcome of the first change set with that ID, while the partition remembers the
-// ID; ErrNoOutcome when it does not.
-func (p *Partition) LookupID(id zones.ChangeID) (Outcome, error) { panic("being built") }
-
-// Scrub reads the whole partition as it is at one position, and compares: every checksum, every zone's
-// counts and digest, every index, and the partition's digest. What contradicts is an error marked ErrCorrupt,
-// which also raises an alarm. It reads in the background of everything else, and stops with ctx.
-func (p *Partition) Scrub(ctx context.Context) error { panic("being built") }
-
-// WriteSnapshot writes the partition, as it is at the published position, to w.
-func (p *Partition) WriteSnapshot(ctx context.Context, w io.Writer) (SnapshotInfo, error) {
-	panic("being built")
+	readMu  sync.Mutex
+	readers map[uint64]int // open readers of each timestamp
+	idle    sync.Cond      // no reader is open; on readMu
+	closed  bool
 }
 
-// SnapshotInfo says what is in a snapshot.
-type SnapshotInfo struct {
-	Partition int32
-	TopicID   [16]byte
-	Applied   Applied
-	Digest    zones.Digest
-	Keys      uint64
-	Bytes     uint64
+// publication is a committed state, immutable.
+type publication struct{ progress }
+
+// format is the version of the disk format: what keys.go and the values say.
+const format = 1
+
+// meta is the file META of a partition's directory: what must be known before its database is opened.
+type meta struct {
+	Format    int    `json:"format"`
+	Partition int32  `json:"partition"`
+	TopicID   string `json:"topic_id"`
 }
-
-// Restore makes dir, which must not exist or be empty, a partition's directory from a snapshot read from r. It
-// verifies checksums, counts and digest before dir appears under its name: after an error, or a crash, it
-// is not there.
-func Restore(ctx context.Context, dir string, r io.Reader) (SnapshotInfo, error) {
-	panic("being built")
-}
-
-// RestorePartition restores a partition that is not open and not there into the store's own directory. The
-// snapshot must be of that partition and topic.
-func (s *Store) RestorePartition(ctx context.Context, partition int32, topicID [16]byte, r io.Reader) (SnapshotInfo, error) {
-	panic("being built")
-}
-
-// Compact makes room: it removes what dead generations still hold, until there is none.
-func (p *Partition) Compact(ctx context.Context) error { panic("being built") }
-
-// ChangeStatus is what became of a change set.
-type ChangeStatus uint8
 
 const (
-	// StatusApplied: it took effect.
-	StatusApplied ChangeStatus = 1
-	// StatusRejected: it changed nothing; Outcome.Rejection says why.
-	StatusRejected ChangeStatus = 2
+	metaFile  = "META"
+	badgerDir = "badger"
 )
 
-func (s ChangeStatus) String() string {
-	switch s {
-	case StatusApplied:
-		return "applied"
-	case StatusRejected:
-		return "rejected"
-	}
-	return "unknown"
+func partitionDir(dir string, n int32) string {
+	return filepath.Join(dir, "partitions", fmt.Sprintf("%03d", n))
 }
 
-// Outcome is what became of the record at a position.
-type Outcome struct {
-	Position
-	ID        zones.ChangeID // zero when the record could not be decoded
-	Zone      zones.Name     // "" when the record could not be decoded
-	Status    ChangeStatus
-	Rejection *zones.Rejection // when StatusRejected
-	Serial    zones.Serial     // the zone's serial after it; 0 when there is no zone
-	Time      time.Time        // the partition's time when it was applied
-	// Duplicate says that the record is the same change set again, and changed nothing: Status, Rejection
-	// and Serial are those of the first, which is at offset First.
-	Duplicate bool
-	First     int64
+func writeMeta(dir string, partition int32, topicID [16]byte) error {
+	b, err := json.Marshal(meta{Format: format, Partition: partition, TopicID: hex.EncodeToString(topicID[:])})
+	if err != nil {
+		return err
+	}
+	return writeFileSynced(filepath.Join(dir, metaFile), append(b, '\n'))
+}
+
+// readMeta reads and checks META. A missing one is fs.ErrNotExist.
+func readMeta(dir string) (m meta, topicID [16]byte, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, metaFile))
+	if err != nil {
+		return m, topicID, err
+	}
+	if err := json.Unmarshal(b, &m); err != nil {
+		return m, topicID, fmt.Errorf("%s: %w: %w", metaFile, err, ErrCorrupt)
+	}
+	if m.Format > format {
+		return m, topicID, fmt.Errorf("disk format %d, this program knows %d: %w", m.Format, format, ErrNewer)
+	}
+	id, err := hex.DecodeString(m.TopicID)
+	if err != nil || len(id) != len(topicID) {
+		return m, topicID, fmt.Errorf("%s: topic id %q: %w", metaFile, m.TopicID, ErrCorrupt)
+	}
+	copy(topicID[:], id)
+	return m, topicID, nil
+}
+
+// badgerOptions are lean, since a node has many partitions. A transaction is at most 15% of the memtable, which
+// must hold the largest record (minTransaction).
+func badgerOptions(dir string, memTable int64, log zerolog.Logger) badger.Options {
+	return badger.DefaultOptions(dir).
+		WithLogger(badgerLog{log}).
+		WithSyncWrites(true).
+		WithDetectConflicts(false).
+		WithNumVersionsToKeep(math.MaxInt32).
+		WithMemTableSize(memTable).
+		WithNumMemtables(2).
+		WithNumLevelZeroTables(2).
+		WithNumLevelZeroTablesStall(6).
+		WithNumCompactors(2).
+		WithCompression(options.None).
+		WithBlockCacheSize(0).
+		WithIndexCacheSize(0).
+		WithValueThreshold(1 << 20).
+		WithValueLogFileSize(16 << 20).
+		WithMetricsEnabled(false).
+		WithNumGoroutines(1)
+}
+
+// What one record of format level 1 can need of a transaction: the octets it touches, in keys (where an octet of
+// a name may take two) and in history, and what it writes besides.
+const (
+	minTransaction        = 2 << 20
+	minTransactionEntries = 4096
+)
+
+// openDatabase opens the database in dir. Badger panics on some kinds of damage.
+func openDatabase(dir string, memTable int64, log zerolog.Logger) (db *badger.DB, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			db, err = nil, fmt.Errorf("Badger panicked: %v: %w", r, ErrCorrupt)
+		}
+	}()
+	db, err = badger.OpenManaged(badgerOptions(dir, memTable, log))
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", dir, err)
+	}
+	if db.MaxBatchSize() < minTransaction || db.MaxBatchCount() < minTransactionEntries {
+		return nil, errors.Join(errors.New("the memtable is too small for the largest record"), db.Close())
+	}
+	return db, nil
+}
+
+// openPartition opens what is in dir, or makes it.
+func (s *Store) openPartition(number int32, topicID [16]byte) (*Partition, error) {
+	dir := partitionDir(s.opts.Dir, number)
+	if err := os.RemoveAll(dir + restoreSuffix); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, err
+	}
+	if err := s.guard.mayOpen(); err != nil {
+		return nil, err
+	}
+	m, id, err := readMeta(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		// Only the first opening comes here: META is written before the database is made.
+		if _, err := os.Stat(filepath.Join(dir, badgerDir)); err == nil {
+			return nil, fmt.Errorf("%s has a database but no %s: %w", dir, metaFile, ErrCorrupt)
+		}
+		if err := writeMeta(dir, number, topicID); err != nil {
+			return nil, err
+		}
+	case err != nil:
+		return nil, err
+	case m.Partition != number || id != topicID:
+		return nil, fmt.Errorf("%s is partition %d of topic %x: %w", dir, m.Partition, id, ErrOtherTopic)
+	}
+	p := &Partition{
+		store: s, number: number, topicID: topicID,
+		log:           s.opts.Logger.With().Int32("partition", number).Logger(),
+		closing:       make(chan struct{}),
+		wakeCollector: make(chan struct{}, 1),
+		readers:       make(map[uint64]int),
+	}
+	p.idle.L = &p.readMu
+	p.verified.Store(-1)
+	if p.db, err = openDatabase(filepath.Join(dir, badgerDir), s.opts.MemTableSize, p.log); err != nil {
+		return nil, err
+	}
+	// Half of what is left after the largest record may be used before a batch is full.
+	p.maxEntries = int(p.db.MaxBatchCount()) - 8
+	p.maxBytes = p.db.MaxBatchSize() - 4096
+	if err := p.recover(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open partition %d: %w", number, err), p.db.Close())
+	}
+	return p, nil
+}
+
+// recover reads how far the partition has come, and puts its zones into the index.
+func (p *Partition) recover() (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("Badger panicked: %v: %w", r, ErrCorrupt)
+		}
+	}()
+	r := openReader(p.db, math.MaxUint64, nil) // nobody writes yet
+	defer r.close()
+	g, err := readProgress(r)
+	if err != nil {
+		return err
+	}
+	p.published.Store(&publication{g})
+	p.store.hot.beginPartition(p)
+	var count int64
+	err = r.scan([]byte{kindZone}, []byte{kindZone + 1}, func(e entry) (bool, error) {
+		apex, err := apexOfKey(e.key)
+		if err != nil {
+			return false, fmt.Errorf("key %x: %w: %w", e.key, err, ErrCorrupt)
+		}
+		p.store.hot.create(p, apex)
+		count++
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	if count != g.zones {
+		return fmt.Errorf("%d zones where %d were counted: %w", count, g.zones, ErrCorrupt)
+	}
+	return nil
+}
+
+// start begins what runs in the background.
+func (p *Partition) start() {
+	p.background.Add(1)
+	go p.collector()
+	p.wakeCollector <- struct{}{} // a crash may have left a dead generation
+}
+
+// Number returns the partition's number.
+func (p *Partition) Number() int32 { return p.number }
+
+// TopicID returns the id of the topic that the partition belongs to.
+func (p *Partition) TopicID() [16]byte { return p.topicID }
+
+// Applied returns how far the partition has come: what readers see. It may be called at any time.
+func (p *Partition) Applied() Applied {
+	g := p.published.Load()
+	return Applied{Offset: g.offset, LeaderEpoch: g.epoch, RecordHash: g.hash, Time: fromMillis(g.time), Level: g.level}
+}
+
+// Zones returns the number of zones in the partition.
+func (p *Partition) Zones() int { return int(p.published.Load().zones) }
+
+// Suspicious returns the first contradiction that was found in the partition's data; nil when none was.
+func (p *Partition) Suspicious() error {
+	if err := p.suspicious.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// suspect passes err on. When it is a contradiction, the partition is marked, and the first time an alarm raised.
+func (p *Partition) suspect(zone zones.Name, err error) error {
+	if !errors.Is(err, ErrCorrupt) {
+		return err
+	}
+	if p.suspicious.CompareAndSwap(nil, &err) {
+		p.log.Error().Err(err).Str("zone", zone.String()).Msg("stored data contradict themselves")
+		p.store.alarm(Alarm{Partition: p.number, Zone: zone, Err: err})
+	}
+	return err
+}
+
+// session is a reader of the published state, counted until end.
+type session struct {
+	*reader
+	p  *Partition
+	at *publication
+}
+
+// begin opens a reader at the published position. Versions that it needs are kept until end.
+func (p *Partition) begin() (session, error) {
+	p.readMu.Lock()
+	defer p.readMu.Unlock()
+	if p.closed {
+		return session{}, ErrClosed
+	}
+	at := p.published.Load()
+	p.readers[at.ts()]++
+	return session{reader: openReader(p.db, at.ts(), nil), p: p, at: at}, nil
+}
+
+func (r session) end() {
+	r.close()
+	p := r.p
+	p.readMu.Lock()
+	defer p.readMu.Unlock()
+	ts := r.at.ts()
+	if p.readers[ts]--; p.readers[ts] == 0 {
+		delete(p.readers, ts)
+	}
+	if len(p.readers) == 0 {
+		p.idle.Broadcast()
+	}
+}
+
+// discard tells Badger which versions nobody needs any more: those before the published state, the
+// oldest open reader, and the last verified snapshot, from which increments may be taken.
+func (p *Partition) discard() {
+	p.readMu.Lock()
+	defer p.readMu.Unlock()
+	if p.closed {
+		return
+	}
+	ts := p.published.Load().ts()
+	for open := range p.readers {
+		ts = min(ts, open)
+	}
+	if verified := p.verified.Load(); verified >= 0 {
+		ts = min(ts, commitTs(verified))
+	}
+	p.db.SetDiscardTs(ts)
+}
+
+// Verified tells the partition that a snapshot at offset has been verified. Once there is one, versions after the
+// last one are kept, so that an increment can follow it.
+func (p *Partition) Verified(offset int64) {
+	p.verified.Store(offset)
+	p.discard()
+}
+
+// Close stops what runs in the background, waits for readers, and closes the database. The partition's zones
+// are then Unavailable, until it is opened again.
+func (p *Partition) Close() error {
+	p.readMu.Lock()
+	if p.closed {
+		p.readMu.Unlock()
+		return nil
+	}
+	p.closed = true
+	p.readMu.Unlock()
+	close(p.closing)
+	p.background.Wait()
+	defer p.store.forget(p)
+
+	p.applyMu.Lock()
+	defer p.applyMu.Unlock()
+	if p.poisoned == nil {
+		p.poisoned = ErrClosed
+	}
+	p.viewMu.Lock()
+	p.store.hot.closePartition(p)
+	p.viewMu.Unlock()
+	p.readMu.Lock()
+	for len(p.readers) > 0 {
+		p.idle.Wait()
+	}
+	p.readMu.Unlock()
+	if err := p.db.Close(); err != nil {
+		return fmt.Errorf("close partition %d: %w", p.number, err)
+	}
+	return nil
+}
+
+// badgerLog passes what Badger has to say on to the partition's log.
+type badgerLog struct{ log zerolog.Logger }
+
+func (l badgerLog) Errorf(format string, args ...any) {
+	l.log.Error().Str("badger", fmt.Sprintf(format, args...)).Msg("database")
+}
+
+func (l badgerLog) Warningf(format string, args ...any) {
+	l.log.Warn().Str("badger", fmt.Sprintf(format, args...)).Msg("database")
+}
+func (badgerLog) Infof(string, ...any)  {}
+func (badgerLog) Debugf(string, ...any) {}
+
+// writeFileSynced writes a file so that after a crash it is whole or not there, and syncs its directory.
+func writeFileSynced(path string, content []byte) error {
+	tmp := path + ".tmp"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o640)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }

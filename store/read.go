@@ -1,8 +1,12 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"iter"
+	"slices"
+	"strings"
 	"time"
 
 	"balefire/zones"
@@ -15,14 +19,26 @@ type ZoneInfo struct {
 	Serial      zones.Serial
 	RRsets      uint64
 	Records     uint64
+	Octets      uint64 // of owners and packed RRsets
 	Delegations uint64
-	Signed      bool
-	NSEC3       bool
+	Signed      bool         // it came signed
+	NSEC3       bool         // it has an NSEC3 chain
 	Digest      zones.Digest // of its content: the sum of zones.EntryOf
 	Changed     Position     // of the last change set that changed it
-	ChangedAt   time.Time
-	Created     Position // of the record that made its present generation
+	ChangedAt   time.Time    // the partition's time then
+	Generation  Position     // of the record that made its present generation
 }
+
+func (p *Partition) info(apex zones.Name, z zoneState) ZoneInfo {
+	return ZoneInfo{
+		Apex: apex, Settings: z.Settings, Serial: z.Serial, RRsets: z.RRsets, Records: z.Records, Octets: z.Octets,
+		Delegations: z.Delegations, Signed: z.Signed, NSEC3: z.Hashed, Digest: z.Digest,
+		Changed: Position{p.number, z.changed}, ChangedAt: fromMillis(z.changedAt), Generation: Position{p.number, z.generation},
+	}
+}
+
+// pageWork bounds how many keys are looked at for one page, in one partition.
+const pageWork = 50_000
 
 // ZonePage is a page of zones in canonical order.
 type ZonePage struct {
@@ -33,20 +49,127 @@ type ZonePage struct {
 }
 
 // Zones lists the zones of all open partitions in canonical order: at most limit, those after the apex
-// after ("" = from the start) whose presentation form begins with prefix.
+// after ("" = from the start) whose presentation form begins with prefix. Zones of different partitions may
+// be from different positions.
 func (s *Store) Zones(prefix string, after zones.Name, limit int) (ZonePage, error) {
-	panic("being built")
+	prefix, limit = strings.ToLower(prefix), max(limit, 1)
+	var page ZonePage
+	var bound zones.Name // up to here every partition has been looked at; "" when to the end
+	for _, p := range s.Partitions() {
+		stopped, err := p.zonePage(prefix, after, limit, &page.Zones)
+		if err != nil {
+			return ZonePage{}, err
+		}
+		if stopped != "" && (bound == "" || zones.Compare(stopped, bound) < 0) {
+			bound = stopped
+		}
+	}
+	slices.SortFunc(page.Zones, func(a, b ZoneInfo) int { return zones.Compare(a.Apex, b.Apex) })
+	if bound != "" {
+		n, _ := slices.BinarySearchFunc(page.Zones, bound, func(z ZoneInfo, b zones.Name) int {
+			if zones.Compare(z.Apex, b) <= 0 {
+				return -1
+			}
+			return 1
+		})
+		page.Zones, page.Next = page.Zones[:n], bound
+	}
+	if len(page.Zones) > limit {
+		page.Zones = page.Zones[:limit]
+		page.Next = page.Zones[limit-1].Apex
+	}
+	return page, nil
+}
+
+// zonePage adds what a partition has for a page, and returns the apex at which it stopped before the end.
+func (p *Partition) zonePage(prefix string, behind zones.Name, limit int, out *[]ZoneInfo) (stopped zones.Name, err error) {
+	r, err := p.begin()
+	if err != nil {
+		return "", err
+	}
+	defer r.end()
+	from := []byte{kindZone}
+	if behind != "" {
+		from = append(zoneKey(nil, behind), 0) // no apex has this key; those below it begin with more
+	}
+	work, added := 0, 0
+	var last zones.Name
+	err = r.scan(from, []byte{kindZone + 1}, func(e entry) (bool, error) {
+		if added == limit || work == pageWork {
+			stopped = last
+			return false, nil
+		}
+		work++
+		apex, err := apexOfKey(e.key)
+		if err != nil {
+			return false, fmt.Errorf("key %x: %w: %w", e.key, err, ErrCorrupt)
+		}
+		last = apex
+		if !strings.HasPrefix(apex.String(), prefix) {
+			return true, nil
+		}
+		value, err := e.value()
+		if err != nil {
+			return false, err
+		}
+		z, err := parseZoneState(value)
+		if err != nil {
+			return false, err
+		}
+		added++
+		*out = append(*out, p.info(apex, z))
+		return true, nil
+	})
+	return stopped, p.suspect("", err)
 }
 
 // Zone returns what is known of a zone; ErrNoZone when it is not hosted.
-func (s *Store) Zone(apex zones.Name) (ZoneInfo, error) { panic("being built") }
-
-// Read opens a zone for reading at the published position; ErrNoZone when it is not hosted. The reading
-// holds its position until Close, whatever is applied meanwhile, and must be closed soon.
-func (s *Store) Read(apex zones.Name) (*Reading, error) { panic("being built") }
+func (s *Store) Zone(apex zones.Name) (ZoneInfo, error) {
+	r, err := s.Read(apex)
+	if err != nil {
+		return ZoneInfo{}, err
+	}
+	defer r.Close()
+	return r.Info, nil
+}
 
 // Reading is one zone at one position. One goroutine may use it.
-type Reading struct{ Info ZoneInfo }
+type Reading struct {
+	Info ZoneInfo
+	session
+	z zoneState
+}
+
+// Read opens a zone for reading at the published position; ErrNoZone when it is not hosted. The reading
+// holds its position until Close, whatever is applied meanwhile. It must be closed: closing its partition waits for it.
+func (s *Store) Read(apex zones.Name) (*Reading, error) {
+	p, err := s.partitionOf(apex)
+	if err != nil {
+		return nil, err
+	}
+	if p == nil {
+		return nil, ErrNoZone
+	}
+	r, err := p.begin()
+	if err != nil {
+		return nil, err
+	}
+	z, ok, err := readZone(r.reader, apex)
+	if err != nil || !ok {
+		r.end()
+		if err == nil {
+			return nil, ErrNoZone
+		}
+		return nil, p.suspect(apex, err)
+	}
+	return &Reading{Info: p.info(apex, z), session: r, z: z}, nil
+}
+
+// Close ends the reading.
+func (r *Reading) Close() { r.end() }
+
+// Position returns where the partition was when the reading was opened.
+func (r *Reading) Position() Position { return Position{r.p.number, r.at.offset} }
 
 // Cursor is a place between the RRsets of a zone, in the order of zones.CompareRRsets.
 type Cursor struct {
@@ -60,82 +183,127 @@ type RRsetPage struct {
 	Next   *Cursor // pass it as after; nil at the end. A short page may have a next one
 }
 
-// RRsets lists RRsets in the order of zones.CompareRRsets: at most limit, those after the cursor (nil = from the
-// start) whose owner, relative to the apex in presentation form, begins with prefix.
-func (r *Reading) RRsets(prefix string, after *Cursor, limit int) (RRsetPage, error) {
-	panic("being built")
+// RRsets lists RRsets in the order of zones.CompareRRsets: at most limit, those after the cursor (nil = from
+// the start) whose owner, relative to the apex in presentation form ("@" is the apex), begins with prefix.
+func (r *Reading) RRsets(prefix string, behind *Cursor, limit int) (page RRsetPage, err error) {
+	prefix, limit = strings.ToLower(prefix), max(limit, 1)
+	from := dataPrefix(nil, r.z.generation)
+	end := after(from)
+	if behind != nil {
+		if !behind.Owner.IsAtOrBelow(r.Info.Apex) {
+			return page, fmt.Errorf("%s is not in zone %s", behind.Owner, r.Info.Apex)
+		}
+		from = append(rrsetKey(nil, r.z.generation, behind.Owner, r.Info.Apex, behind.Key), 0)
+	}
+	work := 0
+	var last Cursor
+	err = r.scan(from, end, func(e entry) (bool, error) {
+		if len(page.RRsets) == limit || work == pageWork {
+			page.Next = &last
+			return false, nil
+		}
+		work++
+		owner, err := ownerOfKey(e.key, r.Info.Apex)
+		if err != nil {
+			return false, err
+		}
+		_, _, _, key, _ := splitDataKey(e.key)
+		last = Cursor{owner, key}
+		if prefix != "" && !strings.HasPrefix(owner.Relative(r.Info.Apex), prefix) {
+			return true, nil
+		}
+		s, err := readRRset(e, owner)
+		page.RRsets = append(page.RRsets, s)
+		return true, err
+	})
+	if err != nil {
+		return RRsetPage{}, r.p.suspect(r.Info.Apex, err)
+	}
+	return page, nil
+}
+
+// readRRset reads the RRset at an entry.
+func readRRset(e entry, owner zones.Name) (zones.RRset, error) {
+	value, err := e.value()
+	if err != nil {
+		return zones.RRset{}, err
+	}
+	s, rest, err := zones.ReadPacked(owner, value)
+	if err != nil || len(rest) > 0 {
+		return zones.RRset{}, fmt.Errorf("RRset under key %x: %w", e.key, ErrCorrupt)
+	}
+	return s, nil
 }
 
 // RRset returns one RRset; ok is false when it is not there.
 func (r *Reading) RRset(owner zones.Name, key zones.Key) (s zones.RRset, ok bool, err error) {
-	panic("being built")
-}
-
-// Node returns the RRsets of a name; none, when it has none.
-func (r *Reading) Node(owner zones.Name) ([]zones.RRset, error) { panic("being built") }
-
-// All yields every RRset in the order of zones.CompareRRsets, in bounded memory; an error ends it.
-func (r *Reading) All(ctx context.Context) iter.Seq2[zones.RRset, error] { panic("being built") }
-
-// Close ends the reading.
-func (r *Reading) Close() { panic("being built") }
-
-// HistoryEntry is a change set that was applied to a zone.
-type HistoryEntry struct {
-	Position
-	ID             zones.ChangeID
-	Time           time.Time // the partition's
-	Author, Reason string
-	From, To       zones.Serial
-	Action         Action
-	// Changes are what it removed and added; none when Action is ActionCreated or ActionReplaced from a
-	// staged generation, or ActionDeleted, since these are not kept one by one.
-	Changes []zones.RRsetChange
-}
-
-// Action is what a change set did to its zone.
-type Action uint8
-
-// The values are part of the disk format.
-const (
-	ActionChanged  Action = 1 // RRset by RRset
-	ActionCreated  Action = 2
-	ActionReplaced Action = 3 // rolled whole into a new generation
-	ActionDeleted  Action = 4
-	ActionSettings Action = 5
-)
-
-func (a Action) String() string {
-	switch a {
-	case ActionChanged:
-		return "changed"
-	case ActionCreated:
-		return "created"
-	case ActionReplaced:
-		return "replaced"
-	case ActionDeleted:
-		return "deleted"
-	case ActionSettings:
-		return "settings"
+	if !owner.IsAtOrBelow(r.Info.Apex) {
+		return s, false, nil
 	}
-	return "unknown"
+	at := rrsetKey(nil, r.z.generation, owner, r.Info.Apex, key)
+	value, ok, err := r.get(at)
+	if err != nil || !ok {
+		return s, false, r.p.suspect(r.Info.Apex, err)
+	}
+	s, rest, err := zones.ReadPacked(owner, value)
+	if err != nil || len(rest) > 0 {
+		return zones.RRset{}, false, r.p.suspect(r.Info.Apex, fmt.Errorf("RRset under key %x: %w", at, ErrCorrupt))
+	}
+	return s, true, nil
 }
 
-// History returns the last change sets of a zone, newest first, at most limit, those before the position's
-// offset before (0 = from the newest). It also knows zones that were deleted, for as long as history is kept.
-func (s *Store) History(apex zones.Name, before int64, limit int) ([]HistoryEntry, error) {
-	panic("being built")
+// Node returns the RRsets of a name, those of the NSEC3 chain last; none, when it has none.
+func (r *Reading) Node(owner zones.Name) (sets []zones.RRset, err error) {
+	if !owner.IsAtOrBelow(r.Info.Apex) {
+		return nil, nil
+	}
+	for _, space := range []byte{spaceNames, spaceHashed} {
+		node, err := readNode(r.reader, r.z.generation, space, owner, r.Info.Apex)
+		if err != nil {
+			return nil, r.p.suspect(r.Info.Apex, err)
+		}
+		sets = slices.AppendSeq(sets, node.RRsets())
+	}
+	return sets, nil
 }
 
-// HistoryAt returns the history entry of the change set at a position; ErrNoOutcome when there is none.
-func (s *Store) HistoryAt(pos Position) (HistoryEntry, error) { panic("being built") }
-
-// Rollback returns the operations that bring a zone's content back to what it was at an earlier serial, to
-// be published as a change set with the precondition that the serial is still current. ErrNoRollback when
-// history does not reach back so far, or the zone was replaced whole in between.
-func (s *Store) Rollback(apex zones.Name, to zones.Serial) (ops []zones.Op, current zones.Serial, err error) {
-	panic("being built")
+// All yields every RRset in the order of zones.CompareRRsets, in bounded memory. It ends after an error, which may
+// be that of ctx. At the end it has compared the number of RRsets and their digest with those of the zone, so that a
+// sequence without an error is whole. Of the reading's methods only RRset may be called meanwhile.
+func (r *Reading) All(ctx context.Context) iter.Seq2[zones.RRset, error] {
+	return func(yield func(zones.RRset, error) bool) {
+		prefix := dataPrefix(nil, r.z.generation)
+		var sum zones.Digest
+		var count uint64
+		stopped := false
+		var owner zones.Name
+		var ownerKey []byte
+		err := r.scan(prefix, after(prefix), func(e entry) (bool, error) {
+			if err := ctx.Err(); err != nil {
+				return false, err
+			}
+			if end := len(e.key) - 4; owner == "" || end < 0 || !bytes.Equal(e.key[:end], ownerKey) {
+				var err error
+				if owner, err = ownerOfKey(e.key, r.Info.Apex); err != nil {
+					return false, err
+				}
+				ownerKey = append(ownerKey[:0], e.key[:end]...)
+			}
+			s, err := readRRset(e, owner)
+			if err != nil {
+				return false, err
+			}
+			sum.Add(zones.EntryOf(s, r.Info.Apex))
+			count++
+			stopped = !yield(s, nil)
+			return !stopped, nil
+		})
+		if err == nil && !stopped && (sum != r.z.Digest || count != r.z.RRsets) {
+			err = fmt.Errorf("zone %s has %d RRsets with digest %s, not %d and %s: %w",
+				r.Info.Apex, count, sum, r.z.RRsets, r.z.Digest, ErrCorrupt)
+		}
+		if err != nil {
+			yield(zones.RRset{}, r.p.suspect(r.Info.Apex, err))
+		}
+	}
 }
-
-// Outcome returns the outcome of the record at a position; ErrNotOpen, ErrNoOutcome.
-func (s *Store) Outcome(pos Position) (Outcome, error) { panic("being built") }

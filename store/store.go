@@ -10,7 +10,11 @@
 package store
 
 import (
+	"cmp"
 	"errors"
+	"os"
+	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -47,10 +51,13 @@ type Options struct {
 	Logger zerolog.Logger
 	// DiskFree returns free and total octets of the file system of a directory. Nil: statfs(2).
 	DiskFree func(dir string) (free, total uint64, err error)
-	// CrashPoint, when set, is called at each named crash point. For tests.
-	CrashPoint func(name string)
-	// MemTableSize of each partition's database, in octets. Default 16 MiB.
+	// MemTableSize of each partition's database, in octets. Default 16 MiB, which is also the least.
 	MemTableSize int64
+
+	// CrashPoint, when set, is called at each of CrashPoints. For tests.
+	CrashPoint func(name string)
+	// FailCommit, when set, is called before each commit, and fails it. For tests.
+	FailCommit func() error
 }
 
 // Alarm is a partition's contradiction or refusal that people should know of.
@@ -91,72 +98,162 @@ var (
 // Store is all partitions of a node, the memory for their hot zones, and the index of their apexes.
 // Its methods may be used by many goroutines at once.
 type Store struct {
-	opts Options
+	opts   Options
+	guard  *diskGuard
+	hot    *hotSet
+	loader *loader
 
-	mu         sync.Mutex // guards what follows
+	mu         sync.RWMutex // guards what follows; held over nothing that waits
 	partitions map[int32]*Partition
+	opening    map[int32]bool
 	closed     bool
 }
 
+const memTableDefault = 16 << 20
+
 // New makes a store over opts.Dir, without opening any partition. It makes the directory and the ballast.
-func New(opts Options) (*Store, error) { panic("being built") }
+func New(opts Options) (*Store, error) {
+	opts.HotBytes = cmp.Or(opts.HotBytes, 256<<20)
+	opts.HistoryChanges = cmp.Or(opts.HistoryChanges, 1000)
+	opts.HistoryAge = cmp.Or(opts.HistoryAge, 90*24*time.Hour)
+	opts.OutcomeAge = cmp.Or(opts.OutcomeAge, 7*24*time.Hour)
+	opts.Ballast = cmp.Or(opts.Ballast, ballastDefault)
+	opts.MemTableSize = max(opts.MemTableSize, memTableDefault)
+	if opts.DiskFree == nil {
+		opts.DiskFree = diskFree
+	}
+	if err := os.MkdirAll(filepath.Join(opts.Dir, "partitions"), 0o750); err != nil {
+		return nil, err
+	}
+	s := &Store{
+		opts: opts,
+		guard: &diskGuard{
+			dir: opts.Dir, reserve: opts.Reserve, ballast: opts.Ballast, free: opts.DiskFree,
+			floor: uint64(6 * opts.MemTableSize), // the logs of two memtables, a value log, and room to write them out
+		},
+		hot:        newHotSet(opts.HotBytes),
+		partitions: make(map[int32]*Partition),
+		opening:    make(map[int32]bool),
+	}
+	if err := s.guard.placeBallast(); err != nil {
+		return nil, err
+	}
+	s.loader = newLoader(s)
+	return s, nil
+}
 
 // Open opens a partition, making it when its directory does not exist. The topic's id and the partition's
 // number must be those that it was made with (ErrOtherTopic); a format that this version does not know is
-// ErrNewer; too little free space, ErrDiskReserve. Its zones are found by Find when Open returns.
-func (s *Store) Open(partition int32, topicID [16]byte) (*Partition, error) { panic("being built") }
+// ErrNewer; too little free space to open it, ErrDiskReserve. When Open returns, its zones are found by Find.
+func (s *Store) Open(partition int32, topicID [16]byte) (*Partition, error) {
+	s.mu.Lock()
+	switch {
+	case s.closed:
+		s.mu.Unlock()
+		return nil, ErrClosed
+	case s.partitions[partition] != nil || s.opening[partition]:
+		s.mu.Unlock()
+		return nil, errors.New("the partition is open already")
+	}
+	s.opening[partition] = true
+	s.mu.Unlock()
 
-// Partition returns an open partition; nil when it is not open.
-func (s *Store) Partition(n int32) *Partition { panic("being built") }
+	p, err := s.openPartition(partition, topicID)
 
-// Partitions returns the open partitions, by number.
-func (s *Store) Partitions() []*Partition { panic("being built") }
-
-// Close closes all partitions.
-func (s *Store) Close() error { panic("being built") }
-
-// Status says what a Find found.
-type Status uint8
-
-const (
-	// NotHosted: no hosted zone is at or above the name.
-	NotHosted Status = iota
-	// Unavailable: the zone is hosted, but can't be read; Holding.Err says why.
-	Unavailable
-	// Here: Holding.View is the zone.
-	Here
-)
-
-// Holding is what the store holds for a name. Release must be called once after the view's last use.
-type Holding struct {
-	Status Status
-	Apex   zones.Name // "" when NotHosted; may share the index's memory, valid until Release
-	View   zones.View // when Here. One goroutine may use it
-	Err    error      // when Unavailable
-	cold   *coldView
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.opening, partition)
+	if err != nil {
+		return nil, err
+	}
+	s.partitions[partition] = p
+	p.start()
+	return p, nil
 }
 
-type coldView struct{}
+// forget takes a closed partition out.
+func (s *Store) forget(p *Partition) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.partitions[p.number] == p {
+		delete(s.partitions, p.number)
+	}
+}
 
-// Release gives the view up: it, and what it returned, must not be used any more.
-func (h *Holding) Release() {}
+// Partition returns an open partition; nil when it is not open.
+func (s *Store) Partition(n int32) *Partition {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.partitions[n]
+}
 
-// Find returns the view of the zone with the longest hosted apex at or above qname. For a DS at an apex
-// it prefers a hosted parent (RFC 4035 §3.1.4.1). It does not wait for the disk when the zone is hot.
-func (s *Store) Find(qname zones.Name, qtype zones.Type) Holding { panic("being built") }
+// Partitions returns the open partitions, by number.
+func (s *Store) Partitions() []*Partition {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	all := make([]*Partition, 0, len(s.partitions))
+	for _, p := range s.partitions {
+		all = append(all, p)
+	}
+	slices.SortFunc(all, func(a, b *Partition) int { return cmp.Compare(a.number, b.number) })
+	return all
+}
 
-// Hosted returns the number of zones of all open partitions.
-func (s *Store) Hosted() int { panic("being built") }
+// partitionOf returns the open partition that has a zone; nil when the zone is not hosted, ErrNotOpen when its
+// partition is not open.
+func (s *Store) partitionOf(apex zones.Name) (*Partition, error) {
+	v, ok := s.hot.index.Get(apex)
+	if !ok {
+		return nil, nil
+	}
+	p := s.Partition(v.Partition)
+	if p == nil {
+		return nil, ErrNotOpen
+	}
+	return p, nil
+}
+
+// Close closes all partitions, and stops what runs in the background. It waits for readings to be closed.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.mu.Unlock()
+	s.loader.close()
+	var errs []error
+	for _, p := range s.Partitions() {
+		errs = append(errs, p.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Store) alarm(a Alarm) {
+	if s.opts.Alarm != nil {
+		s.opts.Alarm(a)
+	}
+}
+
+// Hosted returns the number of zones in the index.
+func (s *Store) Hosted() int { return s.hot.index.Len() }
 
 // Stats are counters and sizes for metrics.
 type Stats struct {
 	Zones              int
+	IndexBytes         int
 	HotZones           int
 	HotBytes, HotLimit int64
-	HotHits            uint64 // finds answered from memory
-	ColdFinds          uint64 // finds answered from Badger directly
+	ColdFinds          uint64 // finds that went to Badger
 	Loads, Evictions   uint64 // zones brought into memory, and put out of it
 }
 
-// Stats returns a snapshot of the counters.
-func (s *Store) Stats() Stats { panic("being built") }
+// Stats returns the counters as they are now.
+func (s *Store) Stats() Stats {
+	return Stats{
+		Zones: s.hot.index.Len(), IndexBytes: s.hot.index.Bytes(),
+		HotZones: int(s.hot.count.Load()), HotBytes: s.hot.bytes.Load(), HotLimit: s.hot.limit,
+		ColdFinds: s.hot.cold.Load(), Loads: s.hot.loads.Load(), Evictions: s.hot.evictions.Load(),
+	}
+}

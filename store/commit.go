@@ -1,0 +1,93 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+)
+
+// finish commits a batch, and publishes it: data, offset, outcomes, history and digest are one synced transaction.
+func (p *Partition) finish(b *batch) error {
+	b.over.set(keyApplied, b.now.packApplied())
+	b.over.set(keyState, b.now.packState())
+	p.crash(CrashCommitBefore)
+	if err := p.commit(b.over, b.now.ts()); err != nil {
+		return err
+	}
+	p.crash(CrashCommitAfter)
+	p.expiry, p.trim = b.expiry, b.trim
+	p.publish(b)
+	p.crash(CrashPublished)
+	if b.died {
+		select {
+		case p.wakeCollector <- struct{}{}:
+		default: // it is awake
+		}
+	}
+	return nil
+}
+
+// commit writes an overlay in one synced transaction. After an error nobody knows what is on disk: the value
+// may even be readable. So the handle is not written through again.
+func (p *Partition) commit(over *overlay, ts uint64) error {
+	err := writeOverlay(p, over, ts)
+	if err != nil {
+		p.poison(fmt.Errorf("commit at %d: %w", ts, err))
+		return p.poisoned
+	}
+	return nil
+}
+
+func writeOverlay(p *Partition, over *overlay, ts uint64) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("Badger panicked: %v", r)
+		}
+	}()
+	if p.store.opts.FailCommit != nil {
+		if err := p.store.opts.FailCommit(); err != nil {
+			return err
+		}
+	}
+	txn := p.db.NewTransactionAt(ts, true)
+	defer txn.Discard()
+	over.tree.Ascend(func(w write) bool {
+		if w.value == nil {
+			err = txn.Delete([]byte(w.key))
+		} else {
+			err = txn.Set([]byte(w.key), w.value)
+		}
+		return err == nil
+	})
+	if err != nil {
+		return err
+	}
+	return txn.CommitAt(ts, nil)
+}
+
+// poison stops applying until the partition is opened again. The caller holds applyMu.
+func (p *Partition) poison(err error) {
+	p.poisoned = errors.Join(ErrPoisoned, err)
+	p.log.Error().Err(err).Msg("applying has stopped")
+	p.store.alarm(Alarm{Partition: p.number, Err: p.poisoned})
+}
+
+// publish lets readers see a committed batch. Under viewMu no zone can be installed in memory as it was
+// before, and each zone in memory goes from one position to the other by one atomic store.
+func (p *Partition) publish(b *batch) {
+	p.viewMu.Lock()
+	defer p.viewMu.Unlock()
+	p.published.Store(&publication{b.now})
+	for _, e := range b.effects {
+		switch e.kind {
+		case effectPatched:
+			p.store.hot.patch(p, e.apex, e.delta, e.changed)
+		case effectReplaced:
+			p.store.hot.drop(e.apex)
+		case effectCreated:
+			p.store.hot.create(p, e.apex)
+		case effectDeleted:
+			p.store.hot.remove(e.apex)
+		}
+	}
+	p.discard()
+}

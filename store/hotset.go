@@ -1,0 +1,253 @@
+package store
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"balefire/store/apexes"
+	"balefire/store/hotzone"
+	"balefire/zones"
+)
+
+// hotSet is the zones in memory, by slot: a number that each hosted zone has, which the apex index leads to.
+// Readers take no lock: index, page and zone are each one atomic load. Writers exclude each other by mu.
+//
+// What is kept is decided by CLOCK over the zones in memory, and by a small table of recent misses in
+// front of it: once the budget is used, a zone is only brought in at its second miss, so that queries for
+// many zones, once each, do not turn everything over.
+type hotSet struct {
+	index *apexes.Index
+	limit int64
+	pages atomic.Pointer[[]*slotPage]
+	bytes atomic.Int64
+	count atomic.Int64
+
+	cold, loads, evictions atomic.Uint64
+
+	misses [4096]atomic.Uint32 // slot+1 of the last miss that fell here
+
+	mu     sync.Mutex
+	free   []uint32 // slots given back
+	next   uint32   // first slot never used
+	ring   []uint32 // slots that CLOCK goes around; some may be empty by now
+	inRing map[uint32]bool
+	hand   int
+}
+
+const slotsPerPage = 1024
+
+type slotPage [slotsPerPage]atomic.Pointer[hotEntry]
+
+// hotEntry is a zone in memory at one position. Only used changes.
+type hotEntry struct {
+	apex    zones.Name
+	zone    *hotzone.Zone
+	p       *Partition
+	changed int64       // offset of the zone's last change in zone
+	used    atomic.Bool // since the hand last came by
+}
+
+func newHotSet(limit int64) *hotSet {
+	h := &hotSet{index: apexes.New(), limit: limit, inRing: make(map[uint32]bool)}
+	h.pages.Store(new([]*slotPage))
+	return h
+}
+
+// slot returns the place of a slot's zone; nil for a slot that was never used.
+func (h *hotSet) slot(n uint32) *atomic.Pointer[hotEntry] {
+	pages := *h.pages.Load()
+	page := int(n / slotsPerPage)
+	if page >= len(pages) {
+		return nil
+	}
+	return &pages[page][n%slotsPerPage]
+}
+
+// get returns the zone in memory for an apex and its slot, and notes its use; nil when it is not in memory. A slot
+// may have passed to another zone since the index was asked.
+func (h *hotSet) get(apex zones.Name, slot uint32) *hotEntry {
+	place := h.slot(slot)
+	if place == nil {
+		return nil
+	}
+	e := place.Load()
+	if e == nil || e.apex != apex {
+		return nil
+	}
+	if !e.used.Load() { // a store on every query would pass the line from core to core
+		e.used.Store(true)
+	}
+	return e
+}
+
+// worthLoading reports whether a zone that was asked for, and is not in memory, is to be brought in.
+func (h *hotSet) worthLoading(slot uint32) bool {
+	if h.bytes.Load() < h.limit/10*9 {
+		return true
+	}
+	return h.misses[slot%uint32(len(h.misses))].Swap(slot+1) == slot+1
+}
+
+// create gives a zone a slot, or leaves it the one that it has. The caller holds p.viewMu, or is alone.
+func (h *hotSet) create(p *Partition, apex zones.Name) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if v, ok := h.index.Get(apex); ok {
+		h.clear(v.Slot)
+		if v.Partition != p.number {
+			h.index.Put(apex, apexes.Value{Partition: p.number, Slot: v.Slot})
+		}
+		return
+	}
+	var slot uint32
+	if n := len(h.free); n > 0 {
+		slot, h.free = h.free[n-1], h.free[:n-1]
+	} else {
+		slot = h.next
+		h.next++
+		if pages := *h.pages.Load(); int(slot/slotsPerPage) == len(pages) {
+			more := append(pages[:len(pages):len(pages)], new(slotPage))
+			h.pages.Store(&more)
+		}
+	}
+	h.index.Put(apex, apexes.Value{Partition: p.number, Slot: slot})
+}
+
+// remove takes a zone out of the index and of memory.
+func (h *hotSet) remove(apex zones.Name) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.removeLocked(apex)
+}
+
+func (h *hotSet) removeLocked(apex zones.Name) {
+	v, ok := h.index.Get(apex)
+	if !ok {
+		return
+	}
+	h.index.Delete(apex)
+	h.clear(v.Slot)
+	h.free = append(h.free, v.Slot)
+}
+
+// drop takes a zone out of memory.
+func (h *hotSet) drop(apex zones.Name) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if v, ok := h.index.Get(apex); ok {
+		h.clear(v.Slot)
+	}
+}
+
+// clear empties a slot. The caller holds mu.
+func (h *hotSet) clear(slot uint32) {
+	if old := h.slot(slot).Swap(nil); old != nil {
+		h.bytes.Add(-int64(old.zone.Bytes()))
+		h.count.Add(-1)
+	}
+}
+
+// install puts a loaded zone into memory. The caller holds p.viewMu, and has seen under it that the zone
+// is still as it was loaded.
+func (h *hotSet) install(e *hotEntry) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v, ok := h.index.Get(e.apex)
+	if !ok || v.Partition != e.p.number {
+		return
+	}
+	h.clear(v.Slot)
+	h.set(v.Slot, e)
+	h.loads.Add(1)
+	h.evict()
+}
+
+// set fills an empty slot. The caller holds mu.
+func (h *hotSet) set(slot uint32, e *hotEntry) {
+	h.slot(slot).Store(e)
+	h.bytes.Add(int64(e.zone.Bytes()))
+	h.count.Add(1)
+	if !h.inRing[slot] {
+		h.inRing[slot] = true
+		h.ring = append(h.ring, slot)
+	}
+}
+
+// patch brings a zone in memory forward by a delta. One that can't be is dropped, to be loaded again.
+func (h *hotSet) patch(p *Partition, apex zones.Name, d zones.Delta, changed int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v, ok := h.index.Get(apex)
+	if !ok {
+		return
+	}
+	place := h.slot(v.Slot)
+	old := place.Load()
+	if old == nil || old.apex != apex {
+		return
+	}
+	zone := old.zone
+	if len(d.Changes) > 0 {
+		var err error
+		if zone, err = old.zone.Patch(d); err != nil {
+			p.log.Warn().Err(err).Str("zone", apex.String()).Msg("zone in memory is dropped, and loaded again")
+			h.clear(v.Slot)
+			return
+		}
+	}
+	e := &hotEntry{apex: old.apex, zone: zone, p: p, changed: changed}
+	e.used.Store(old.used.Load())
+	place.Store(e)
+	h.bytes.Add(int64(zone.Bytes()) - int64(old.zone.Bytes()))
+	h.evict()
+}
+
+// evict makes the zones in memory fit the budget. The caller holds mu.
+func (h *hotSet) evict() {
+	for steps := 2 * len(h.ring); h.bytes.Load() > h.limit && steps > 0; steps-- {
+		if h.hand >= len(h.ring) {
+			h.hand = 0
+		}
+		slot := h.ring[h.hand]
+		e := h.slot(slot).Load()
+		if e != nil && e.used.Swap(false) {
+			h.hand++
+			continue
+		}
+		if e != nil {
+			h.clear(slot)
+			h.evictions.Add(1)
+		}
+		last := len(h.ring) - 1
+		h.ring[h.hand] = h.ring[last]
+		h.ring = h.ring[:last]
+		delete(h.inRing, slot)
+	}
+}
+
+// beginPartition forgets the zones of a partition that is opened again.
+func (h *hotSet) beginPartition(p *Partition) {
+	h.eachOf(p, h.removeLocked)
+}
+
+// closePartition takes a partition's zones out of memory; the index keeps them.
+func (h *hotSet) closePartition(p *Partition) {
+	h.eachOf(p, func(apex zones.Name) {
+		v, _ := h.index.Get(apex)
+		h.clear(v.Slot)
+	})
+}
+
+func (h *hotSet) eachOf(p *Partition, do func(apex zones.Name)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var apexesOf []zones.Name
+	for apex, v := range h.index.All() {
+		if v.Partition == p.number {
+			apexesOf = append(apexesOf, apex)
+		}
+	}
+	for _, apex := range apexesOf {
+		do(apex)
+	}
+}

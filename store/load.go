@@ -1,0 +1,156 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"balefire/store/hotzone"
+	"balefire/zones"
+)
+
+// loader brings zones into memory in the background, each once at a time. The queries that ask meanwhile are
+// answered from Badger.
+type loader struct {
+	store *Store
+	queue chan loadRequest
+	stop  chan struct{}
+	wait  sync.WaitGroup
+
+	mu      sync.Mutex
+	running map[zones.Name]bool
+}
+
+type loadRequest struct {
+	p    *Partition
+	apex zones.Name
+}
+
+const (
+	loadWorkers = 2
+	loadQueue   = 256
+)
+
+func newLoader(s *Store) *loader {
+	l := &loader{store: s, queue: make(chan loadRequest, loadQueue), stop: make(chan struct{}), running: make(map[zones.Name]bool)}
+	l.wait.Add(loadWorkers)
+	for range loadWorkers {
+		go l.work()
+	}
+	return l
+}
+
+// ask asks for a zone; when the queue is full, a later query will.
+func (l *loader) ask(p *Partition, apex zones.Name) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.running[apex] {
+		return
+	}
+	apex = zones.Name([]byte(apex)) // the caller's may be a part of a packet
+	select {
+	case l.queue <- loadRequest{p, apex}:
+		l.running[apex] = true
+	default:
+	}
+}
+
+func (l *loader) work() {
+	defer l.wait.Done()
+	for {
+		select {
+		case <-l.stop:
+			return
+		case r := <-l.queue:
+			if err := r.p.load(r.apex); err != nil && !errors.Is(err, ErrClosed) {
+				r.p.log.Warn().Err(err).Str("zone", r.apex.String()).Msg("bringing a zone into memory")
+			}
+			l.mu.Lock()
+			delete(l.running, r.apex)
+			l.mu.Unlock()
+		}
+	}
+}
+
+func (l *loader) close() {
+	close(l.stop)
+	l.wait.Wait()
+}
+
+// memoryOf guesses what a zone takes in memory, from the octets of its RRsets.
+func memoryOf(z zoneState) int64 { return int64(z.Octets) + 32*int64(z.RRsets) }
+
+// fitsMemory reports whether a zone is small enough for memory: it may take up to half of the budget.
+func (s *Store) fitsMemory(z zoneState) bool { return memoryOf(z) <= s.opts.HotBytes/2 }
+
+// load reads a zone whole, checks its digest, and installs it, unless it has changed meanwhile, or is too large.
+func (p *Partition) load(apex zones.Name) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = p.suspect(apex, fmt.Errorf("reading panicked: %v: %w", r, ErrCorrupt))
+		}
+	}()
+	zone, state, err := p.readWhole(apex)
+	if err != nil || zone == nil {
+		return p.suspect(apex, err)
+	}
+	// Under viewMu nothing is published: what is still the same now is what apply will patch.
+	p.viewMu.Lock()
+	defer p.viewMu.Unlock()
+	r, err := p.begin()
+	if err != nil {
+		return err
+	}
+	defer r.end()
+	now, ok, err := readZone(r.reader, apex)
+	if err != nil {
+		return p.suspect(apex, err)
+	}
+	if ok && now.changed == state.changed && now.generation == state.generation {
+		p.store.hot.install(&hotEntry{apex: apex, zone: zone, p: p, changed: state.changed})
+	}
+	return nil
+}
+
+// readWhole reads a zone into memory; nil when it is not there, or too large.
+func (p *Partition) readWhole(apex zones.Name) (*hotzone.Zone, zoneState, error) {
+	r, err := p.begin()
+	if err != nil {
+		return nil, zoneState{}, err
+	}
+	defer r.end()
+	z, ok, err := readZone(r.reader, apex)
+	if err != nil || !ok || !p.store.fitsMemory(z) {
+		return nil, z, err
+	}
+	b := hotzone.NewBuilder(apex)
+	var sum zones.Digest
+	var count uint64
+	for _, space := range []byte{spaceNames, spaceHashed} {
+		add := b.Add
+		if space == spaceHashed {
+			add = b.AddHashed
+		}
+		err := scanNodes(r.reader, z.generation, space, func(owner, packed []byte) error {
+			name, err := zones.NameFromKey(owner, apex)
+			if err != nil {
+				return fmt.Errorf("owner %x: %w: %w", owner, err, ErrCorrupt)
+			}
+			node := zones.NodeView(name, packed)
+			for s := range node.RRsets() {
+				sum.Add(zones.EntryOf(s, apex))
+				count++
+			}
+			return add(node)
+		})
+		if err != nil {
+			return nil, z, err
+		}
+	}
+	if sum != z.Digest || count != z.RRsets {
+		return nil, z, fmt.Errorf("zone %s at %d: content with %d RRsets has digest %s, not %d and %s: %w",
+			apex, z.changed, count, sum, z.RRsets, z.Digest, ErrCorrupt)
+	}
+	zone, err := b.Build()
+	return zone, z, err
+}

@@ -1,0 +1,234 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/google/btree"
+)
+
+// write is one pending write: a sealed value, or nil for a deletion.
+type write struct {
+	key   string
+	value []byte
+}
+
+func writeLess(a, b write) bool { return a.key < b.key }
+
+// overlay holds the writes of a batch in order, over what is on disk, until they are committed together.
+// Reading through it avoids Badger's iterators in a write transaction, each of which sorts all that is pending.
+// It can take back what was written since a mark: what a record did before it failed.
+type overlay struct {
+	tree  *btree.BTreeG[write]
+	size  int64  // as Badger counts a transaction's size
+	undos []undo // what to put back, newest last
+}
+
+// undo is what was pending for a key before a write; had is false when nothing was.
+type undo struct {
+	before write
+	had    bool
+}
+
+func newOverlay() *overlay {
+	return &overlay{tree: btree.NewG(16, writeLess)}
+}
+
+// entryOverhead is what Badger adds to key and value for each entry of a transaction, rounded up.
+const entryOverhead = 24
+
+func (w write) size() int64 { return int64(len(w.key)+len(w.value)) + entryOverhead }
+
+// set makes value, which it seals and keeps, pending for the key, which it copies.
+func (o *overlay) set(key, value []byte) {
+	o.put(write{string(key), seal(key, value)})
+}
+
+// remove makes a deletion pending.
+func (o *overlay) remove(key []byte) { o.put(write{key: string(key)}) }
+
+func (o *overlay) put(w write) {
+	before, had := o.tree.ReplaceOrInsert(w)
+	o.size += w.size()
+	if had {
+		o.size -= before.size()
+	} else {
+		before.key = w.key
+	}
+	o.undos = append(o.undos, undo{before, had})
+}
+
+// mark returns the present state, for rollback.
+func (o *overlay) mark() int { return len(o.undos) }
+
+// rollback takes back all writes since the mark.
+func (o *overlay) rollback(mark int) {
+	for i := len(o.undos) - 1; i >= mark; i-- {
+		u := o.undos[i]
+		if u.had {
+			now, _ := o.tree.ReplaceOrInsert(u.before)
+			o.size += u.before.size() - now.size()
+		} else if now, ok := o.tree.Delete(u.before); ok {
+			o.size -= now.size()
+		}
+	}
+	o.undos = o.undos[:mark]
+}
+
+// len returns the number of pending writes.
+func (o *overlay) len() int { return o.tree.Len() }
+
+// seek returns the first pending write whose key is at or after from.
+func (o *overlay) seek(from []byte) (w write, ok bool) {
+	o.tree.AscendGreaterOrEqual(write{key: string(from)}, func(found write) bool {
+		w, ok = found, true
+		return false
+	})
+	return w, ok
+}
+
+// reader reads keys at one position: what is on disk, under an overlay when there is one. It is for one
+// goroutine, and holds a transaction of Badger until close.
+type reader struct {
+	txn  *badger.Txn
+	it   *badger.Iterator // forward over all keys, made when first needed
+	over *overlay         // nil when there is nothing pending
+}
+
+// openReader reads at a commit timestamp.
+func openReader(db *badger.DB, ts uint64, over *overlay) *reader {
+	return &reader{txn: db.NewTransactionAt(ts, false), over: over}
+}
+
+func (r *reader) close() {
+	if r.it != nil {
+		r.it.Close()
+		r.it = nil
+	}
+	r.txn.Discard()
+}
+
+// get returns the checked value of a key, in memory of its own; ok is false when there is none.
+func (r *reader) get(key []byte) (value []byte, ok bool, err error) {
+	if r.over != nil {
+		if w, found := r.over.tree.Get(write{key: string(key)}); found {
+			if w.value == nil {
+				return nil, false, nil
+			}
+			value, err = unseal(key, w.value)
+			return value, err == nil, err
+		}
+	}
+	item, err := r.txn.Get(key)
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("read key %x: %w", key, err)
+	}
+	sealed, err := item.ValueCopy(nil)
+	if err != nil {
+		return nil, false, fmt.Errorf("read value of key %x: %w", key, err)
+	}
+	value, err = unseal(key, sealed)
+	return value, err == nil, err
+}
+
+// entry is what a scan is at. It is valid until the scan goes on.
+type entry struct {
+	key    []byte
+	item   *badger.Item
+	sealed []byte // when it comes from the overlay
+}
+
+// value returns the checked value, in memory of its own.
+func (e entry) value() ([]byte, error) {
+	sealed := e.sealed
+	if e.item != nil {
+		var err error
+		if sealed, err = e.item.ValueCopy(nil); err != nil {
+			return nil, fmt.Errorf("read value of key %x: %w", e.key, err)
+		}
+	}
+	return unseal(e.key, sealed)
+}
+
+// scan calls fn for each entry with from ≤ key < end (nil: no end), in order, until it returns false.
+// Scans of one reader can't be nested; get can be called within one.
+func (r *reader) scan(from, end []byte, fn func(e entry) (more bool, err error)) error {
+	if r.it == nil {
+		r.it = r.txn.NewIterator(badger.IteratorOptions{})
+	}
+	it := r.it
+	it.Seek(from)
+	var pending write
+	var havePending bool
+	if r.over != nil {
+		pending, havePending = r.over.seek(from)
+	}
+	var keyBuf []byte
+	for {
+		var disk []byte
+		if it.Valid() {
+			disk = it.Item().Key()
+		}
+		var e entry
+		switch {
+		case havePending && (disk == nil || pending.key <= string(disk)):
+			if disk != nil && pending.key == string(disk) {
+				it.Next()
+			}
+			keyBuf = append(keyBuf[:0], pending.key...)
+			e = entry{key: keyBuf, sealed: pending.value}
+			pending, havePending = r.over.seek(append(keyBuf[:len(keyBuf):len(keyBuf)], 0))
+			if e.sealed == nil {
+				if end != nil && bytes.Compare(e.key, end) >= 0 {
+					return nil
+				}
+				continue
+			}
+		case disk != nil:
+			e = entry{key: disk, item: it.Item()}
+		default:
+			return nil
+		}
+		if end != nil && bytes.Compare(e.key, end) >= 0 {
+			return nil
+		}
+		more, err := fn(e)
+		if err != nil || !more {
+			return err
+		}
+		if e.item != nil {
+			it.Next()
+		}
+	}
+}
+
+// first returns the first key at or after from and before end, in memory of its own; nil when there is none.
+func (r *reader) first(from, end []byte) (key []byte, err error) {
+	err = r.scan(from, end, func(e entry) (bool, error) {
+		key = bytes.Clone(e.key)
+		return false, nil
+	})
+	return key, err
+}
+
+// scanBack calls fn for each entry with start ≤ key ≤ from, backwards, until it returns false. It reads
+// the disk only.
+func (r *reader) scanBack(from, start []byte, fn func(e entry) (more bool, err error)) error {
+	it := r.txn.NewIterator(badger.IteratorOptions{Reverse: true})
+	defer it.Close()
+	for it.Seek(from); it.Valid(); it.Next() {
+		item := it.Item()
+		if bytes.Compare(item.Key(), start) < 0 {
+			return nil
+		}
+		if more, err := fn(entry{key: item.Key(), item: item}); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,305 @@
+package store
+
+import (
+	"fmt"
+	"math"
+
+	"balefire/zones"
+	"balefire/zones/change"
+)
+
+// base is what applying a change set reads: change.Base over the batch.
+type base struct {
+	*batch
+	apex   zones.Name
+	zone   zoneState // valid when loaded and hosted
+	loaded bool
+	hosted bool
+}
+
+var _ change.Base = (*base)(nil)
+
+func (a *base) Level() uint32 { return a.now.level }
+
+// state returns the zone's whole state.
+func (a *base) state() (zoneState, bool, error) {
+	if !a.loaded {
+		var err error
+		if a.zone, a.hosted, err = readZone(a.reader, a.apex); err != nil {
+			return zoneState{}, false, err
+		}
+		a.loaded = true
+	}
+	return a.zone, a.hosted, nil
+}
+
+func (a *base) Zone() (change.Zone, bool, error) {
+	z, ok, err := a.state()
+	return z.Zone, ok, err
+}
+
+func (a *base) Node(owner zones.Name) (zones.Node, error) {
+	z, ok, err := a.state()
+	if err != nil || !ok {
+		return zones.Node{}, err
+	}
+	return readNode(a.reader, z.generation, spaceNames, owner, a.apex)
+}
+
+func (a *base) Next(name zones.Name) (zones.Name, error) {
+	z, ok, err := a.state()
+	if err != nil || !ok {
+		return "", err
+	}
+	// All keys of the name itself go on with 0x00, those after it with more.
+	from := ownerPrefix(nil, z.generation, spaceNames, name, a.apex)
+	from[len(from)-1] = 1
+	key, err := a.first(from, after(dataPrefix(nil, z.generation, spaceNames)))
+	if err != nil || key == nil {
+		return "", err
+	}
+	return ownerOfKey(key, a.apex)
+}
+
+func (a *base) Stage() (change.Stage, bool, error) {
+	s, ok, err := a.stage()
+	return s.Stage, ok, err
+}
+
+func (a *base) stage() (stageState, bool, error) {
+	value, ok, err := a.get(stageKey(nil, a.apex))
+	if err != nil || !ok {
+		return stageState{}, false, err
+	}
+	s, err := parseStageState(value, a.apex)
+	return s, err == nil, err
+}
+
+// ownerOfKey returns the owner name in the key of an RRset.
+func ownerOfKey(key []byte, apex zones.Name) (zones.Name, error) {
+	_, _, owner, _, err := splitDataKey(key)
+	if err == nil {
+		var name zones.Name
+		if name, err = zones.NameFromKey(owner, apex); err == nil {
+			return name, nil
+		}
+	}
+	return "", fmt.Errorf("key %x: %w: %w", key, err, ErrCorrupt)
+}
+
+// readNode reads the RRsets that owner owns in a space of a generation; without any, the node is empty.
+func readNode(r *reader, generation int64, space byte, owner, apex zones.Name) (zones.Node, error) {
+	prefix := ownerPrefix(nil, generation, space, owner, apex)
+	var packed []byte
+	err := r.scan(prefix, after(prefix), func(e entry) (bool, error) {
+		value, err := e.value()
+		packed = append(packed, value...)
+		return true, err
+	})
+	return zones.NodeView(owner, packed), err
+}
+
+// perform writes down what an accepted change set comes to.
+func (b *batch) perform(a *base, cs *zones.ChangeSet, result *change.Result, offset int64) error {
+	old, hosted, err := a.state()
+	if err != nil {
+		return err
+	}
+	stage, staged, err := a.stage()
+	if err != nil {
+		return err
+	}
+	if result.DropStage && staged && result.Kind != change.Switch {
+		if err := b.dropStage(a.apex, stage, true); err != nil {
+			return err
+		}
+	}
+	z := zoneState{Zone: result.Zone, generation: old.generation, sequence: old.sequence, changed: offset, changedAt: b.now.time}
+	entry := HistoryEntry{
+		Position: Position{b.p.number, offset}, ID: cs.ID, Author: cs.Author, Reason: cs.Reason,
+		Time: fromMillis(b.now.time), From: old.Serial, To: result.Zone.Serial,
+	}
+	did := effect{apex: a.apex, changed: offset}
+	switch result.Kind {
+	case change.Unchanged, change.Abort:
+		return nil
+
+	case change.RaiseLevel:
+		b.now.level = result.Level
+		return nil
+
+	case change.Chunk:
+		return b.chunk(a, result, stage, offset, staged && !result.DropStage)
+
+	case change.Patch:
+		for _, c := range result.Delta.Changes {
+			key := rrsetKey(nil, old.generation, c.Owner, a.apex, c.Key)
+			if c.After.IsZero() {
+				b.over.remove(key)
+			} else {
+				b.over.set(key, c.After.AppendPacked(nil))
+			}
+		}
+		entry.Action, entry.Changes = ActionChanged, result.Delta.Changes
+		if len(entry.Changes) == 0 {
+			entry.Action = ActionSettings
+		}
+		did.kind, did.delta = effectPatched, result.Delta
+
+	case change.Replace:
+		z.generation = offset
+		for _, s := range result.RRsets {
+			b.over.set(rrsetKey(nil, offset, s.Owner, a.apex, s.Key), s.AppendPacked(nil))
+		}
+		entry.Action, did.kind = ActionReplaced, effectReplaced
+
+	case change.Switch:
+		if !staged {
+			return fmt.Errorf("switch to a stage of %s that is not there: %w", a.apex, ErrCorrupt)
+		}
+		z.generation = stage.generation
+		if err := b.dropStage(a.apex, stage, false); err != nil {
+			return err
+		}
+		b.over.set(rrsetKey(nil, z.generation, a.apex, a.apex, result.SOA.Key), result.SOA.AppendPacked(nil))
+		entry.Action, did.kind = ActionReplaced, effectReplaced
+		b.p.crash(CrashApplySwitch)
+
+	case change.Delete:
+		entry.Action, entry.To, did.kind = ActionDeleted, 0, effectDeleted
+
+	default:
+		return fmt.Errorf("a change set came to kind %d: %w", result.Kind, change.ErrUnknownLevel)
+	}
+
+	z.sequence++
+	if hosted && z.generation != old.generation || result.Kind == change.Delete {
+		b.die(old.generation, a.apex)
+	}
+	if !hosted {
+		z.sequence = offset
+		b.now.zones++
+		entry.Action, did.kind = ActionCreated, effectCreated
+	}
+	if result.Kind == change.Delete {
+		b.now.zones--
+		err = b.drop(zoneKey(nil, a.apex))
+	} else {
+		err = b.put(zoneKey(nil, a.apex), z.pack())
+	}
+	if err != nil {
+		return err
+	}
+	b.effects = append(b.effects, did)
+	return b.keepHistory(a.apex, z.sequence, entry)
+}
+
+// chunk adds to a staged generation, or begins one.
+func (b *batch) chunk(a *base, result *change.Result, before stageState, offset int64, goesOn bool) error {
+	generation := offset
+	if goesOn {
+		generation = before.generation
+	}
+	for _, s := range result.RRsets {
+		b.over.set(rrsetKey(nil, generation, s.Owner, a.apex, s.Key), s.AppendPacked(nil))
+	}
+	key := stageKey(nil, a.apex)
+	if goesOn {
+		if err := b.drop(expiryKey(nil, before.expires, key)); err != nil {
+			return err
+		}
+	}
+	s := stageState{Stage: result.Stage, generation: generation, expires: b.now.time + stageLife.Milliseconds()}
+	if err := b.put(key, s.pack()); err != nil {
+		return err
+	}
+	b.p.crash(CrashApplyChunk)
+	return b.expireAt(s.expires, key)
+}
+
+// dropStage forgets a staged generation; when given up, its RRsets go too.
+func (b *batch) dropStage(apex zones.Name, s stageState, givenUp bool) error {
+	key := stageKey(nil, apex)
+	if err := b.drop(key); err != nil {
+		return err
+	}
+	if givenUp {
+		b.die(s.generation, apex)
+	}
+	return b.drop(expiryKey(nil, s.expires, key))
+}
+
+// die writes a generation down as dead.
+func (b *batch) die(generation int64, apex zones.Name) {
+	b.over.set(deadKey(nil, generation), []byte(apex))
+	b.died = true
+}
+
+// expiryCursor remembers where the first expiry may be, so that not every record has to look. It is only a
+// short cut: what expires is the same without it.
+type expiryCursor struct {
+	known bool
+	next  int64 // nothing expires before; when known
+}
+
+// expireAt has target, the key of an ID or a stage, removed when the partition's time comes.
+func (b *batch) expireAt(at int64, target []byte) error {
+	b.expiry.next = min(b.expiry.next, at)
+	return b.put(expiryKey(nil, at, target), nil)
+}
+
+// expire removes what has expired by the partition's time, up to expireStep.
+func (b *batch) expire() error {
+	if b.expiry.known && b.now.time < b.expiry.next {
+		return nil
+	}
+	var due [][]byte
+	b.expiry = expiryCursor{known: true, next: math.MaxInt64}
+	err := b.scan([]byte{kindExpiry}, []byte{kindExpiry + 1}, func(e entry) (bool, error) {
+		at, _, err := parseExpiryKey(e.key)
+		if err != nil {
+			return false, fmt.Errorf("key %x: %w: %w", e.key, err, ErrCorrupt)
+		}
+		if at > b.now.time || len(due) == expireStep {
+			b.expiry.next = at
+			return false, nil
+		}
+		due = append(due, append([]byte(nil), e.key...))
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, key := range due {
+		_, target, _ := parseExpiryKey(key)
+		if target[0] == kindStage {
+			if err := b.giveUp(target); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := b.drop(target); err != nil {
+			return err
+		}
+		if err := b.drop(key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// giveUp removes a staged generation that has expired.
+func (b *batch) giveUp(key []byte) error {
+	apex, err := apexOfKey(key)
+	if err != nil {
+		return fmt.Errorf("key %x: %w: %w", key, err, ErrCorrupt)
+	}
+	s, ok, err := (&base{batch: b, apex: apex}).stage()
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("stage of %s expires, but is not there: %w", apex, ErrCorrupt)
+	}
+	return b.dropStage(apex, s, true)
+}
