@@ -24,11 +24,12 @@ type part struct {
 	slots []uint64 // pairs; only by atomic operations
 	names []byte   // the writer appends; readers look only at what slots point to
 
+	end atomic.Int64 // octets of names that are written, and so may be read
+
 	// Only the writer looks at these.
 	used   int // slots that are not empty
 	live   int // of them, those not deleted
-	end    int // octets of names in use
-	octets int // of them, those of live names
+	octets int // of names, those of live ones
 }
 
 const (
@@ -38,16 +39,17 @@ const (
 
 // newPart makes a part for so many apexes, and so many octets of names, and a quarter more.
 func newPart(apexes, octets int) *part {
-	return &part{
-		slots: make([]uint64, 2*(apexes*5/3+3)), // three quarters full, when the quarter more has come
-		names: make([]byte, 1+octets+octets/4),
-		end:   1, // no name begins at 0
+	p := &part{
+		slots: make([]uint64, 2*(apexes*5/3+3)), // three quarters are in use when the quarter more has come
+		names: make([]byte, 1+octets+octets/4+64),
 	}
+	p.end.Store(1) // no name begins at 0
+	return p
 }
 
 // fits reports whether the name may be added. Linear probing stays short to 4/5 of the slots.
 func (p *part) fits(n zones.Name) bool {
-	return 5*(p.used+1) <= 4*(len(p.slots)/2) && p.end+len(n) <= len(p.names)
+	return 5*(p.used+1) <= 4*(len(p.slots)/2) && int(p.end.Load())+len(n) <= len(p.names)
 }
 
 // wasteful reports whether most of the part is dead.
@@ -76,7 +78,7 @@ func (p *part) locate(hash uint64, n zones.Name) int {
 		if uint32(word>>32) == uint32(hash) && uint32(word) != deadName {
 			// A valid name is no prefix of another, so that as many octets as n has decide.
 			at := int(uint32(word))
-			if at+len(n) <= len(p.names) && string(p.names[at:at+len(n)]) == string(n) {
+			if at+len(n) <= int(p.end.Load()) && string(p.names[at:at+len(n)]) == string(n) {
 				return i
 			}
 		}
@@ -112,10 +114,11 @@ func (p *part) add(hash uint64, n zones.Name, v Value) {
 			i = 0
 		}
 	}
-	copy(p.names[p.end:], n)
+	at := p.end.Load()
+	copy(p.names[at:], n)
+	p.end.Add(int64(len(n)))
 	atomic.StoreUint64(&p.slots[i+1], v.pack())
-	atomic.StoreUint64(&p.slots[i], hash<<32|uint64(p.end))
-	p.end += len(n)
+	atomic.StoreUint64(&p.slots[i], hash<<32|uint64(at))
 	p.octets += len(n)
 	p.used++
 	p.live++
