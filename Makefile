@@ -15,6 +15,8 @@ PKG         ?= ./...
 RUN         ?= .
 TIMEOUT     ?= 20m
 FUZZTIME    ?= 60s
+# For bench, flags of cmd/balefire-bench: BENCH='-large 0'
+BENCH       ?=
 
 .PHONY: help build run test test-kafka bench lint vuln fuzz clean
 
@@ -37,7 +39,8 @@ test-kafka: ## the tests against a real Apache Kafka, which is fetched with Mave
 
 bench: build ## figures for this machine, beside NSD and Knot
 	.ci/packages bench
-	PATH=$$PATH:/usr/sbin:/sbin .ci/bench
+	PATH=$$PATH:/usr/sbin:/sbin go run ./cmd/balefire-bench -balefire bin/balefire $(BENCH)
+	go test -run '^$$' -bench . -benchmem ./zones/... ./store/... ./dnsserver/...
 
 lint: ## gofumpt, go vet, staticcheck
 	@unformatted=$$($(GOFUMPT) -l $(GO_FILES)); \

@@ -14,11 +14,11 @@ type Config struct {
 	DataDir      string   // holds partitions, the embedded log, and the token
 	Token        string   // the administrator's; empty: the one in DataDir/admin.token, made at the first start
 	Brokers      []string // HOST:PORT of Kafka or Redpanda; empty: the embedded log
-	Namespace    string   // prefix of topics
+	Namespace    string   // prefix of topic names
 	Region       string
 	ReplicaGroup string // consumer group, one full copy of the data
 	NodeID       string // stable over restarts, unique in the namespace
-	Partitions   int    // of a namespace that does not exist yet; fixed from then on
+	Partitions   int    // of a namespace that does not exist yet, fixed from then on; 0: 8 embedded, else 64
 
 	DNS   DNSConfig
 	Admin AdminConfig
@@ -37,23 +37,27 @@ type DNSConfig struct {
 	Version      string   // what version.server and version.bind say; empty: the program's
 	HideVersion  bool
 	Cookies      bool // RFC 7873, RFC 9018
-	RRL          RRLConfig
-	TCP          TCPConfig
+
+	RequireCookies bool // answer UDP queries whose cookie is not the server's with BADCOOKIE
+	RRL            RRLConfig
+	TCP            TCPConfig
 }
 
-// RRLConfig is response rate limiting over UDP, by client network.
+// RRLConfig is response rate limiting over UDP, by client network: a /24 of IPv4, a /56 of IPv6.
 type RRLConfig struct {
-	Rate       int // answers a second; 0: no limit
-	Slip       int // of those over the limit, every nth is sent truncated; 0: none, 1: all
-	IPv4Prefix int // bits that make a client network
-	IPv6Prefix int
+	Rate   int      // answers a second; 0: no limit
+	Burst  int      // answers at once after a pause; 0: as many as Rate
+	Slip   int      // of those over the limit, every nth is sent truncated; 0: none, 1: all
+	Exempt []string // networks without a limit, as CIDR
 }
 
-// TCPConfig limits TCP connections.
+// TCPConfig limits TCP.
 type TCPConfig struct {
-	Connections int           // in all
-	PerNetwork  int           // for each client network, as RRL counts networks
-	IdleTimeout time.Duration // without a query
+	Connections  int           // in all
+	PerNetwork   int           // for each client network, as RRL counts networks
+	Pipeline     int           // queries under way on one connection
+	IdleTimeout  time.Duration // for a whole query to come
+	WriteTimeout time.Duration // for a client to take an answer
 }
 
 // AdminConfig is what the HTTP side can be told.
@@ -87,14 +91,16 @@ func defaultConfig() *Config {
 		Region:       "local",
 		ReplicaGroup: "main",
 		NodeID:       node,
-		Partitions:   8,
 		DNS: DNSConfig{
 			Listen:   []string{"127.0.0.1:5300"},
 			EDNSSize: 1232, // fits any path without fragments
 			NSID:     true,
 			Cookies:  true,
-			RRL:      RRLConfig{Rate: 0, Slip: 2, IPv4Prefix: 24, IPv6Prefix: 56},
-			TCP:      TCPConfig{Connections: 4096, PerNetwork: 256, IdleTimeout: 10 * time.Second},
+			RRL:      RRLConfig{Slip: 2},
+			TCP: TCPConfig{
+				Connections: 4096, PerNetwork: 512, Pipeline: 32,
+				IdleTimeout: 10 * time.Second, WriteTimeout: 5 * time.Second,
+			},
 		},
 		Admin: AdminConfig{Listen: "127.0.0.1:8053"},
 		Store: StoreConfig{
@@ -122,11 +128,11 @@ func (c *Config) options() []option {
 		{key: "data-dir", value: path(&c.DataDir), doc: "directory for partitions, the embedded log and the token"},
 		{key: "token", value: text(&c.Token), secret: true, doc: "the administrator's token; without it the first start makes one, in admin.token of the data directory"},
 		{key: "brokers", value: addresses(&c.Brokers, true), doc: "Kafka or Redpanda brokers; without any, the log is embedded in this node"},
-		{key: "namespace", value: name(&c.Namespace), doc: "the data set that this node belongs to: a prefix of topic names"},
+		{key: "namespace", value: namespace(&c.Namespace), doc: "the data set that this node belongs to: a prefix of topic names"},
 		{key: "region", value: name(&c.Region), doc: "the place of this node"},
 		{key: "replica-group", value: name(&c.ReplicaGroup), doc: "the full copy of the data that this node is part of: a consumer group"},
 		{key: "node-id", value: name(&c.NodeID), doc: "this node's name: unique, and the same after a restart; by default the host's name"},
-		{key: "partitions", value: number(&c.Partitions, 1, 4096), doc: "partitions of the namespace, when it is made; fixed from then on"},
+		{key: "partitions", value: number(&c.Partitions, 0, 4096), doc: "partitions of the namespace when it is made, fixed from then on; 0 means 8 with the embedded log and 64 with brokers"},
 
 		{key: "dns.listen", value: addresses(&c.DNS.Listen, false), doc: "addresses for DNS, each over UDP and TCP"},
 		{key: "dns.udp-workers", value: number(&c.DNS.UDPWorkers, 0, 1024), doc: "UDP sockets for each address; 0 means one for each CPU"},
@@ -137,13 +143,16 @@ func (c *Config) options() []option {
 		{key: "dns.version", value: text(&c.DNS.Version), doc: "what version.server says; empty means the program's version"},
 		{key: "dns.hide-version", value: boolean(&c.DNS.HideVersion), doc: "refuse version.server and version.bind"},
 		{key: "dns.cookies", value: boolean(&c.DNS.Cookies), doc: "DNS cookies (RFC 7873, RFC 9018)"},
-		{key: "dns.rrl.rate", value: number(&c.DNS.RRL.Rate, 0, 1_000_000), doc: "UDP answers a second for each client network, after which answers are limited; 0 means no limit"},
+		{key: "dns.require-cookies", value: boolean(&c.DNS.RequireCookies), doc: "answer UDP queries that have a cookie, but no valid one of the server, with BADCOOKIE"},
+		{key: "dns.rrl.rate", value: number(&c.DNS.RRL.Rate, 0, 1_000_000), doc: "UDP answers a second for each client network (/24 of IPv4, /56 of IPv6), after which answers are limited; 0 means no limit"},
+		{key: "dns.rrl.burst", value: number(&c.DNS.RRL.Burst, 0, 1_000_000), doc: "UDP answers at once after a pause; 0 means as many as the rate"},
 		{key: "dns.rrl.slip", value: number(&c.DNS.RRL.Slip, 0, 100), doc: "of the answers over the limit, every n-th is sent, truncated, so that honest clients come back over TCP; 0 means none"},
-		{key: "dns.rrl.ipv4-prefix", value: number(&c.DNS.RRL.IPv4Prefix, 8, 32), doc: "bits of an IPv4 address that make a client network"},
-		{key: "dns.rrl.ipv6-prefix", value: number(&c.DNS.RRL.IPv6Prefix, 16, 128), doc: "bits of an IPv6 address that make a client network"},
+		{key: "dns.rrl.exempt", value: networks(&c.DNS.RRL.Exempt), doc: "client networks without a limit"},
 		{key: "dns.tcp.connections", value: number(&c.DNS.TCP.Connections, 1, 1_000_000), doc: "TCP connections at once"},
 		{key: "dns.tcp.per-network", value: number(&c.DNS.TCP.PerNetwork, 1, 1_000_000), doc: "TCP connections at once for each client network"},
-		{key: "dns.tcp.idle-timeout", value: duration(&c.DNS.TCP.IdleTimeout, time.Second, time.Hour), doc: "time without a query after which a TCP connection is closed"},
+		{key: "dns.tcp.pipeline", value: number(&c.DNS.TCP.Pipeline, 1, 1000), doc: "queries under way at once on a TCP connection"},
+		{key: "dns.tcp.idle-timeout", value: duration(&c.DNS.TCP.IdleTimeout, time.Second, time.Hour), doc: "time in which a whole query must come on a TCP connection"},
+		{key: "dns.tcp.write-timeout", value: duration(&c.DNS.TCP.WriteTimeout, time.Second, time.Hour), doc: "time in which a client must take an answer over TCP"},
 
 		{key: "admin.listen", value: address(&c.Admin.Listen), doc: "address for HTTP: the API, health and metrics"},
 
@@ -159,6 +168,9 @@ func (c *Config) options() []option {
 
 // plainName is what may become part of a topic's, group's or file's name.
 var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// plainNamespace is narrower: a topic's name has the namespace up to its first dot.
+var plainNamespace = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 
 // A mistake is something wrong with one option, or with a place in the file.
 type mistake struct {
@@ -209,6 +221,9 @@ func (c *Config) Validate() []mistake {
 	}
 	if len(c.DNS.Version) > 255 {
 		add("dns.version", "has %d octets: want at most 255, as it is sent as one character-string", len(c.DNS.Version))
+	}
+	if c.DNS.NSID && len(c.DNS.Identity) > 64 {
+		add("dns.identity", "has %d octets: want at most 64, as it is sent as NSID", len(c.DNS.Identity))
 	}
 	if n := len(c.Token); n > 0 && n < 16 {
 		add("token", "has %d characters: want at least 16, or leave it out and one is made", n)

@@ -29,11 +29,11 @@ func TestConfigMistakes(t *testing.T) {
 			`FILE:3:14: dns.edns-size: "100000": want a whole number from 512 to 4096`,
 			`FILE:4:28: dns.listen: "nowhere": want HOST:PORT, such as 192.0.2.1:53 or [2001:db8::1]:53`,
 			`FILE:6:11: dns.rrl.slip: "yes": want a whole number from 0 to 100`,
-			`FILE:7:3: dns.tpc: unknown: want one of cookies, edns-size, hide-identity, hide-version, identity, listen, nsid, rrl, tcp, udp-workers, version`,
+			`FILE:7:3: dns.tpc: unknown: want one of cookies, edns-size, hide-identity, hide-version, identity, listen, nsid, require-cookies, rrl, tcp, udp-workers, version`,
 			`FILE:9:10: log.level: "loud": want one of debug, info, warn, error`,
 		}},
 		"wrong kinds": {"dns: 5\nadmin:\n  listen: [a:1]\nlog:\n  level:\npartitions: {}\n", []string{
-			`FILE:1:6: dns: is a single value: want a section with cookies, edns-size, hide-identity, hide-version, identity, listen, nsid, rrl, tcp, udp-workers, version`,
+			`FILE:1:6: dns: is a single value: want a section with cookies, edns-size, hide-identity, hide-version, identity, listen, nsid, require-cookies, rrl, tcp, udp-workers, version`,
 			`FILE:3:11: admin.listen: is a list: want host:port`,
 			`FILE:5:9: log.level: has no value: want debug|info|warn|error, or leave the line out`,
 			`FILE:6:13: partitions: is a section: want number`,
@@ -89,7 +89,7 @@ func TestFlagsWinOverEnvironmentOverFile(t *testing.T) {
 		`  listen: ["127.0.0.1:1", "127.0.0.1:2"] # BALEFIRE_DNS_LISTEN` + "\n",
 		`brokers: ["a:1", "b:2", "c:3"] # --brokers` + "\n",
 		"token: (hidden) # " + file + ":4:8\n",
-		"partitions: 8 # default\n",
+		"partitions: 0 # default\n",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no line %q in\n%s", want, out)
@@ -226,7 +226,9 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"record", "set", "example.com.", "www.example.net.", "A", "300", "192.0.2.1"}, exitUsage},
 		{[]string{"record", "set", "example.com.", "www", "NOTATYPE", "300", "192.0.2.1"}, exitUsage},
 		{[]string{"record", "set", "example.com.", "www", "A", "300", "192.0.2.1", "--server", "::"}, exitUsage},
-		{[]string{"serve", "--partitions", "0"}, exitUsage},
+		{[]string{"serve", "--partitions", "-1"}, exitUsage},
+		{[]string{"serve", "--namespace", "a.b"}, exitUsage},
+		{[]string{"serve", "--dns-rrl-exempt", "192.0.2.1/24"}, exitUsage},
 		{[]string{"serve", "--dns-listen", "nowhere"}, exitUsage},
 	}
 	for _, tt := range tests {
@@ -262,4 +264,10 @@ func writeFile(t *testing.T, name, content string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+func TestDeployedConfigIsRight(t *testing.T) {
+	if code, _, errOut := runCLI(t, "config", "check", "../../deploy/balefire.yaml"); code != exitOK {
+		t.Errorf("exit %d: %s", code, errOut)
+	}
 }

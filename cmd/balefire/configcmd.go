@@ -114,7 +114,7 @@ func (l *loaded) print(w io.Writer) error {
 			at = next
 		}
 		value := &yaml.Node{LineComment: l.from[o.key]}
-		if list, ok := o.value.(addressesValue); ok {
+		if list, ok := o.value.(listValue); ok {
 			value.Kind, value.Style = yaml.SequenceNode, yaml.FlowStyle
 			for _, item := range *list.p {
 				value.Content = append(value.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: item, Style: yaml.DoubleQuotedStyle})

@@ -62,7 +62,7 @@ func (v *optionFlag) Set(text string) error {
 	if err := v.o.value.Set(text); err != nil {
 		return err
 	}
-	if _, list := v.o.value.(addressesValue); !list {
+	if _, list := v.o.value.(listValue); !list {
 		v.into.texts[v.o.key] = nil // the last one counts
 	}
 	v.into.texts[v.o.key] = append(v.into.texts[v.o.key], text)
@@ -232,7 +232,7 @@ func (r *fileReader) section(key string, n *yaml.Node) {
 
 // option reads the value of an option.
 func (r *fileReader) option(o option, n *yaml.Node) {
-	_, list := o.value.(addressesValue)
+	list, isList := o.value.(listValue)
 	var value string
 	switch {
 	case n.Kind == yaml.AliasNode:
@@ -241,14 +241,14 @@ func (r *fileReader) option(o option, n *yaml.Node) {
 	case isNull(n):
 		r.add(n, o.key, "has no value: want %s, or leave the line out", o.value.Type())
 		return
-	case n.Kind == yaml.SequenceNode && list:
+	case n.Kind == yaml.SequenceNode && isList:
 		var items []string
 		bad := false
 		for _, item := range n.Content {
 			if item.Kind != yaml.ScalarNode {
-				r.add(item, o.key, "is %s: want HOST:PORT", kindOf(item))
+				r.add(item, o.key, "is %s: want %s", kindOf(item), list.of)
 				bad = true
-			} else if err := o.value.Set(item.Value); err != nil {
+			} else if err := list.check(item.Value); err != nil {
 				r.found = append(r.found, o.mistake(r.place(item), err))
 				bad = true
 			}

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"net"
+	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,13 +34,23 @@ func path(p *string) value { return pathValue{textValue{p}} }
 func (v pathValue) Type() string { return "path" }
 
 // nameValue is text that may become part of a topic's, group's or file's name.
-type nameValue struct{ textValue }
+type nameValue struct {
+	textValue
+	ok   *regexp.Regexp
+	want string
+}
 
-func name(p *string) value { return nameValue{textValue{p}} }
+func name(p *string) value {
+	return nameValue{textValue{p}, plainName, "1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first"}
+}
+
+func namespace(p *string) value {
+	return nameValue{textValue{p}, plainNamespace, "1 to 64 letters, digits, dashes and underscores, a letter or digit first"}
+}
 
 func (v nameValue) Set(s string) error {
-	if !plainName.MatchString(s) {
-		return fmt.Errorf("%q: want 1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first", s)
+	if !v.ok.MatchString(s) {
+		return fmt.Errorf("%q: want %s", s, v.want)
 	}
 	*v.p = s
 	return nil
@@ -185,30 +197,43 @@ func (v addressValue) Set(s string) error {
 }
 func (v addressValue) Type() string { return "host:port" }
 
-// addressesValue is a list; its text form has commas.
-type addressesValue struct {
+// listValue is a list; its text form has commas.
+type listValue struct {
 	p          *[]string
+	of         string // what an item is
+	check      func(item string) error
 	allowEmpty bool
 }
 
-func addresses(p *[]string, allowEmpty bool) value { return addressesValue{p, allowEmpty} }
+func addresses(p *[]string, allowEmpty bool) value {
+	return listValue{p, "host:port", checkAddress, allowEmpty}
+}
 
-func (v addressesValue) Set(s string) error {
+func networks(p *[]string) value { return listValue{p, "network", checkNetwork, true} }
+
+func (v listValue) Set(s string) error {
 	var list []string
 	if s != "" || !v.allowEmpty {
-		for _, a := range strings.Split(s, ",") {
-			a = strings.TrimSpace(a)
-			if err := checkAddress(a); err != nil {
+		for _, item := range strings.Split(s, ",") {
+			item = strings.TrimSpace(item)
+			if err := v.check(item); err != nil {
 				return err
 			}
-			list = append(list, a)
+			list = append(list, item)
 		}
 	}
 	*v.p = list
 	return nil
 }
-func (v addressesValue) String() string { return strings.Join(*v.p, ",") }
-func (v addressesValue) Type() string   { return "host:port list" }
+func (v listValue) String() string { return strings.Join(*v.p, ",") }
+func (v listValue) Type() string   { return v.of + " list" }
+
+func checkNetwork(s string) error {
+	if p, err := netip.ParsePrefix(s); err != nil || p != p.Masked() {
+		return fmt.Errorf("%q: want a network such as 192.0.2.0/24 or 2001:db8::/32", s)
+	}
+	return nil
+}
 
 func checkAddress(s string) error {
 	_, port, err := net.SplitHostPort(s)
