@@ -41,6 +41,9 @@ type OutOfRangeError struct {
 }
 
 func (e *OutOfRangeError) Error() string {
+	if e.Start < 0 || e.End < e.Start {
+		return fmt.Sprintf("partition %d: offset %d is not in the log", e.Partition, e.Offset)
+	}
 	return fmt.Sprintf("partition %d: offset %d is not in the log, which has %d to %d", e.Partition, e.Offset, e.Start, e.End-1)
 }
 

@@ -1,0 +1,322 @@
+//go:build kafka
+
+package mutationlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// kafka is a real Apache Kafka on loopback.
+type kafka struct {
+	t                      *testing.T
+	dir, port, controllers string
+	cmd                    *exec.Cmd
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+func newKafka(t *testing.T) *kafka {
+	t.Helper()
+	k := &kafka{t: t, dir: t.TempDir(), port: freePort(t), controllers: freePort(t)}
+	t.Cleanup(k.kill)
+	k.start()
+	return k
+}
+
+// start starts the broker; tests wait for what they need of it.
+func (k *kafka) start() {
+	k.t.Helper()
+	k.cmd = exec.Command(filepath.Join("..", "..", "testdata", "kafka", "broker"), k.dir, k.port, k.controllers)
+	out, err := os.OpenFile(filepath.Join(k.dir, "output"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	defer out.Close()
+	k.cmd.Stdout, k.cmd.Stderr = out, out
+	k.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := k.cmd.Start(); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// kill ends it as a power cut would, but for the disk.
+func (k *kafka) kill() {
+	if k.cmd == nil {
+		return
+	}
+	syscall.Kill(-k.cmd.Process.Pid, syscall.SIGKILL)
+	k.cmd.Wait()
+	k.cmd = nil
+	if k.t.Failed() {
+		if f, err := os.Open(filepath.Join(k.dir, "output")); err == nil {
+			text, _ := io.ReadAll(io.LimitReader(f, 8<<10))
+			f.Close()
+			k.t.Logf("the broker said: %s", text)
+		}
+	}
+}
+
+func (k *kafka) options(namespace string) Options {
+	return Options{
+		Namespace: namespace, Brokers: []string{"127.0.0.1:" + k.port}, Partitions: 5,
+		CacheFile: filepath.Join(k.t.TempDir(), "control.json"), DeliveryTimeout: 20 * time.Second, Logger: zerolog.Nop(),
+	}
+}
+
+// openKafka opens a log and waits for longer than the start of a Java program takes.
+func openKafka(t *testing.T, opts Options) *Log {
+	t.Helper()
+	l, err := Open(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	select {
+	case <-l.Established():
+	case <-time.After(3 * time.Minute):
+		t.Fatalf("not established: %+v", l.Status())
+	}
+	return l
+}
+
+func TestKafka(t *testing.T) {
+	k := newKafka(t)
+	opts := k.options("real")
+	l := openKafka(t, opts)
+	t.Run("topics are made safe, and complained about", func(t *testing.T) {
+		settings, err := l.admin.DescribeTopicConfigs(deadline(t), l.mutations, l.controls)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for topic, want := range map[string]map[string]string{
+			l.mutations: {settingCleanup: "delete", settingRetention: "-1", settingBytes: "-1", settingUnclean: "false", settingTimestamps: "LogAppendTime"},
+			l.controls:  {settingCleanup: "compact", settingUnclean: "false"},
+		} {
+			config, err := settings.On(topic, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			have := settingsOf(config)
+			for setting, value := range want {
+				if have[setting] != value {
+					t.Errorf("topic %s: %s is %s, want %s", topic, setting, have[setting], value)
+				}
+			}
+		}
+		var about []string
+		for _, c := range l.Status().Complaints {
+			about = append(about, c.Topic+" "+c.Setting)
+		}
+		// One broker can't do better, and that is said.
+		want := "[real.mutations replication factor real.mutations min.insync.replicas real.control replication factor real.control min.insync.replicas]"
+		if fmt.Sprint(about) != want {
+			t.Errorf("complaints %v", about)
+		}
+	})
+	t.Run("records and offsets", func(t *testing.T) {
+		for i := range 20 {
+			if offset := publish(t, l, 3, fmt.Sprint(i)); offset != int64(i) {
+				t.Fatalf("offset %d, want %d", offset, i)
+			}
+		}
+		s, err := l.Consume(3, 15, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		got := read(t, s, 5)
+		if got[0].Offset != 15 || time.Since(got[0].Time) > time.Hour {
+			t.Fatalf("got %+v", got[0])
+		}
+		r, err := l.ReadAt(deadline(t), 3, 7)
+		if err != nil || string(r.Value) != "7" {
+			t.Fatalf("read at 7: %+v, %v", r, err)
+		}
+		if err := l.Trim(deadline(t), 3, 4); err == nil {
+			t.Fatal("the brokers' log was trimmed")
+		}
+	})
+	t.Run("our partitioner is the client's", func(t *testing.T) {
+		client, err := kgo.NewClient(kgo.SeedBrokers(opts.Brokers...), kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		for i := range 50 {
+			key := fmt.Sprintf("zone%d.example.", i)
+			r, err := client.ProduceSync(deadline(t), &kgo.Record{Topic: l.mutations, Key: []byte(key), Value: []byte("x")}).First()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := PartitionOf([]byte(key), 5); r.Partition != want {
+				t.Fatalf("%s went to %d, we say %d", key, r.Partition, want)
+			}
+		}
+	})
+	t.Run("out of range", func(t *testing.T) {
+		// What retention does, done at once.
+		var to kadm.Offsets
+		to.Add(kadm.Offset{Topic: l.mutations, Partition: 3, At: 10})
+		if done, err := l.admin.DeleteRecords(deadline(t), to); err != nil || done.Error() != nil {
+			t.Fatal(err, done.Error())
+		}
+		for _, at := range []struct {
+			offset int64
+			epoch  int32
+		}{{5, -1}, {5, 0}, {5000, -1}, {5000, 0}} {
+			s, err := l.Consume(3, at.offset, at.epoch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			batch, err := s.Next(deadline(t))
+			var outOfRange *OutOfRangeError
+			var diverged *DivergedError
+			if !errors.As(err, &outOfRange) && !errors.As(err, &diverged) {
+				t.Fatalf("from %d, epoch %d: %d records, %v", at.offset, at.epoch, len(batch.Records), err)
+			}
+			t.Logf("from %d, epoch %d: %v", at.offset, at.epoch, err)
+			s.Close()
+		}
+	})
+	t.Run("secrets", func(t *testing.T) {
+		before := l.CookieSecrets()
+		if err := l.RotateCookieSecret(deadline(t)); err != nil {
+			t.Fatal(err)
+		}
+		other := openKafka(t, func() Options { o := k.options("real"); o.Partitions = 9; return o }())
+		if got := other.CookieSecrets(); len(got) != 3 || got[0] != before[1] || other.Partitions() != 5 || other.TopicID() != l.TopicID() {
+			t.Fatalf("another node has %d secrets and %d partitions", len(got), other.Partitions())
+		}
+		other.Close()
+	})
+	t.Run("the broker is killed and comes back", func(t *testing.T) {
+		s, err := l.Consume(1, 0, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		bounds, err := l.Bounds(deadline(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := bounds[1].End
+		acknowledged := make(map[int64]string)
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		stop := make(chan struct{})
+		for w := range 8 {
+			wg.Go(func() {
+				for i := 0; ; i++ {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					value := fmt.Sprintf("%d/%d", w, i)
+					offset, err := l.Publish(context.Background(), 1, []byte("k"), []byte(value))
+					if errors.Is(err, ErrRefused) {
+						l.sleep(50 * time.Millisecond)
+					}
+					if err != nil {
+						continue
+					}
+					mu.Lock()
+					acknowledged[offset] = value
+					mu.Unlock()
+				}
+			})
+		}
+		count := func() int {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(acknowledged)
+		}
+		waitFor(t, l, func() bool { return count() > 200 })
+		k.kill()
+		waitFor(t, l, func() bool { return !l.Status().Reachable })
+		if _, err := l.Publish(deadline(t), 1, nil, []byte("never")); !errors.Is(err, ErrRefused) {
+			t.Errorf("publish without a broker: %v", err)
+		}
+		k.start()
+		had := count()
+		waitFor(t, l, func() bool { return count() > had+200 })
+		close(stop)
+		wg.Wait()
+		bounds, err = l.Bounds(deadline(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := int64(0)
+		for next < bounds[1].End {
+			batch, err := s.Next(deadline(t))
+			if err != nil {
+				t.Logf("stream: %v", err) // passing, while the broker was away
+				continue
+			}
+			for _, r := range batch.Records {
+				if r.Offset != next {
+					t.Fatalf("offset %d after %d", r.Offset, next-1)
+				}
+				next++
+				if want, ok := acknowledged[r.Offset]; ok && string(r.Value) != want && r.Offset >= first {
+					t.Fatalf("%d holds %s, acknowledged was %s", r.Offset, r.Value, want)
+				}
+				delete(acknowledged, r.Offset)
+			}
+		}
+		if len(acknowledged) > 0 {
+			t.Fatalf("%d acknowledged records are gone", len(acknowledged))
+		}
+	})
+	t.Run("another topic under the same name", func(t *testing.T) {
+		if done, err := l.admin.DeleteTopics(deadline(t), l.mutations); err != nil || done.Error() != nil {
+			t.Fatal(err, done.Error())
+		}
+		waitFor(t, l, func() bool {
+			made, err := l.admin.CreateTopic(deadline(t), 5, 1, nil, l.mutations)
+			return err == nil && made.Err == nil
+		})
+		waitFor(t, l, func() bool { return l.Status().Fault != nil })
+		var mismatch *MismatchError
+		if !errors.As(l.Status().Fault, &mismatch) || mismatch.What != "topic id" {
+			t.Fatalf("fault %v", l.Status().Fault)
+		}
+		if _, err := l.Publish(deadline(t), 0, nil, []byte("x")); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "topic id") {
+			t.Fatalf("publish: %v", err)
+		}
+	})
+}
+
+func waitFor(t *testing.T, l *Log, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(2 * time.Minute); !done(); {
+		if !l.sleep(20*time.Millisecond) || time.Now().After(end) {
+			t.Fatalf("waited in vain: %+v", l.Status())
+		}
+	}
+}
