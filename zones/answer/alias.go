@@ -49,9 +49,10 @@ func (a *Answer) putDNAME() (more bool) {
 		return false // a loop
 	}
 	a.aliases++
-	if !followsAliases(a.q.Type) || a.q.Type == zones.TypeANY {
-		return false // the alias is what was asked for
+	if a.q.Type == zones.TypeCNAME {
+		return false // that is what was asked for
 	}
+	// RRSIG, NSEC and ANY go on, unlike at a CNAME of the zone: here nothing of the zone's own is at this name.
 	return a.goOn(target)
 }
 

@@ -21,9 +21,11 @@ func (a *Answer) putProofs() error {
 		return nil
 	}
 	if a.Kind == Referral {
-		// RFC 4035 §3.1.4: the DS, or the proof that there is none.
-		if ds, ok := a.at.Cut.RRset(zones.TypeDS); ok {
-			a.add(a.entry(SectionAuthority, a.at.Cut, ds))
+		// RFC 4035 §3.1.4: the DS, or the proof that there is none. A zone that is not signed keeps its DS
+		// to itself: nobody could believe them.
+		ds, ok := a.at.Cut.RRset(zones.TypeDS)
+		if e := a.entry(SectionAuthority, a.at.Cut, ds); ok && !e.Signatures.IsZero() {
+			a.add(e)
 			return a.proveExpansions()
 		}
 	}
