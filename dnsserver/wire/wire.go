@@ -49,11 +49,10 @@ type ExtendedError int32
 // The INFO-CODEs that the server gives.
 const (
 	NoExtendedError     ExtendedError = -1
+	EDEOther            ExtendedError = 0
 	EDENotReady         ExtendedError = 14
 	EDEProhibited       ExtendedError = 18
 	EDENotAuthoritative ExtendedError = 20
-	EDENetworkError     ExtendedError = 23
-	EDEInvalidData      ExtendedError = 24
 	EDEInvalidQueryType ExtendedError = 30 // RFC 9824 §10.1
 )
 

@@ -1,0 +1,216 @@
+package dnsserver
+
+import (
+	"errors"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+
+	"balefire/dnsserver/wire"
+	"balefire/store"
+	"balefire/store/hotzone"
+	"balefire/zones"
+	"balefire/zones/answer"
+)
+
+// transport is how a query came.
+type transport uint8
+
+const (
+	overUDP transport = iota
+	overTCP
+)
+
+// exchange is the working memory of one query and its answer, used again and again by one goroutine at a time.
+type exchange struct {
+	server   *Server
+	settings *settings // as of the batch or query
+	nanos    int64     // time of the batch or query, Unix nanoseconds
+	via      transport
+	// mayWait says that this exchange may wait for a disk: it does not belong to a receiving loop.
+	mayWait bool
+	// again says that the query was admitted before, and put off to the slow lane.
+	again bool
+
+	query   wire.Query
+	answer  answer.Answer
+	reply   wire.Reply
+	holding store.Holding
+	held    bool
+	cookie  [wire.CookieLen]byte
+	slips   uint32
+
+	packet []byte // of queries over TCP and in the slow lane
+	out    []byte
+
+	count    tally
+	counters counters
+}
+
+// begin sets the time and the settings for the queries that follow.
+func (x *exchange) begin() {
+	x.settings = x.server.settings.Load()
+	x.nanos = x.server.opts.Now().UnixNano()
+}
+
+// serve is the life of a query: it appends the answer to dst. No reply means that nothing is to be sent; later, that
+// the query is for the slow lane, and nothing was done but to admit it. It never panics.
+func (x *exchange) serve(packet []byte, from netip.Addr, dst []byte) (reply []byte, later bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			reply, later = x.recovered(v, dst), false
+		}
+		x.release()
+	}()
+	x.reply = wire.Reply{ExtendedError: wire.NoExtendedError}
+	wire.Parse(packet, &x.query)
+	if x.query.Verdict == wire.Drop {
+		x.count.drop(dropNoQuery)
+		return nil, false
+	}
+	if !x.again {
+		x.count.query(x.via, &x.query)
+	}
+	x.reply.UDPSize = uint16(x.settings.UDPSize)
+	x.reply.NSID = x.settings.nsid
+	x.reply.Limit = wire.MaxSize
+	if x.via == overUDP {
+		x.reply.Limit = x.query.Limit(x.settings.UDPSize)
+	}
+	switch x.admit(from) {
+	case dropped:
+		return nil, false
+	case slipped:
+		x.reply.Truncated = true
+		return x.append(dst, nil), false
+	case badCookie:
+		return x.refuse(dst, wire.BadCookie, wire.NoExtendedError), false
+	}
+	switch x.query.Verdict {
+	case wire.Fail:
+		return x.refuse(dst, x.query.RCode, x.query.ExtendedError), false
+	case wire.Cookie:
+		return x.append(dst, nil), false
+	case wire.Chaos:
+		return x.chaos(dst), false
+	case wire.Slow:
+		if !x.mayWait {
+			return nil, true
+		}
+		return x.serveSlow(packet, dst), false
+	}
+	return x.ask(dst)
+}
+
+// ask answers an ordinary question from the zones.
+func (x *exchange) ask(dst []byte) (reply []byte, later bool) {
+	q := &x.query
+	x.holding = x.server.opts.Zones.Find(q.Name, q.Type)
+	x.held = true
+	switch x.holding.Status {
+	case store.NotHosted:
+		return x.refuse(dst, wire.Refused, wire.EDENotAuthoritative), false
+	case store.Here:
+	default:
+		return x.refuse(dst, wire.ServFail, wire.EDENotReady), false
+	}
+	if !x.mayWait && !inMemory(x.holding.View) {
+		return nil, true
+	}
+	err := answer.Resolve(x.holding.View, answer.Question{Name: q.Name, Type: q.Type, DNSSEC: q.DO}, &x.answer)
+	if err != nil {
+		x.count.unreadable++
+		if errors.Is(err, store.ErrClosed) {
+			return x.refuse(dst, wire.ServFail, wire.EDENotReady), false
+		}
+		return x.refuse(dst, wire.ServFail, wire.EDEOther), false
+	}
+	x.reply.FromAnswer(&x.answer)
+	return x.append(dst, &x.answer), false
+}
+
+// inMemory reports whether reading the view never waits for a disk.
+func inMemory(v zones.View) bool {
+	_, hot := v.(*hotzone.Zone)
+	return hot
+}
+
+// refuse appends an answer without records.
+func (x *exchange) refuse(dst []byte, rcode wire.RCode, why wire.ExtendedError) []byte {
+	x.reply.RCode, x.reply.ExtendedError, x.reply.Authoritative = rcode, why, false
+	return x.append(dst, nil)
+}
+
+// append appends the answer as x.reply says, with the records of a, if any.
+func (x *exchange) append(dst []byte, a *answer.Answer) []byte {
+	out, truncated := wire.Append(dst, &x.query, a, &x.reply)
+	x.count.reply(x.reply.RCode, truncated)
+	return out
+}
+
+// recovered answers SERVFAIL after a panic. What is needed for that can't panic again: there are no records.
+func (x *exchange) recovered(v any, dst []byte) []byte {
+	x.server.logPanic(v)
+	if x.query.Verdict == wire.Drop {
+		return nil
+	}
+	x.reply = wire.Reply{ExtendedError: wire.NoExtendedError, Limit: wire.MinUDPSize, UDPSize: wire.DefaultUDPSize}
+	return x.refuse(dst, wire.ServFail, wire.NoExtendedError)
+}
+
+func (x *exchange) release() {
+	if x.held {
+		x.held = false
+		x.holding.Release()
+		x.holding = store.Holding{}
+	}
+}
+
+// panicLogSeconds is the time between two panics in the log. All are counted.
+const panicLogSeconds = 10
+
+func (s *Server) logPanic(v any) {
+	s.panics.Add(1)
+	now := s.opts.Now().Unix()
+	if last := s.lastPanic.Load(); now-last < panicLogSeconds || !s.lastPanic.CompareAndSwap(last, now) {
+		return
+	}
+	s.opts.Logger.Error().Interface("panic", v).Bytes("stack", debug.Stack()).Msg("a query made the server panic; it was answered with SERVFAIL")
+}
+
+// exchangePool is a bounded number of exchanges, made when first needed.
+type exchangePool struct {
+	server *Server
+	max    int
+	free   chan *exchange
+
+	mu   sync.Mutex // guards made
+	made int
+}
+
+func (p *exchangePool) init(s *Server, n int) {
+	p.server, p.max, p.free = s, n, make(chan *exchange, n)
+}
+
+// take returns a free exchange, and waits for one when all are in use.
+func (p *exchangePool) take() *exchange {
+	select {
+	case x := <-p.free:
+		return x
+	default:
+	}
+	p.mu.Lock()
+	more := p.made < p.max
+	if more {
+		p.made++
+	}
+	p.mu.Unlock()
+	if !more {
+		return <-p.free
+	}
+	x := p.server.newExchange()
+	x.mayWait, x.via = true, overTCP
+	return x
+}
+
+func (p *exchangePool) put(x *exchange) { p.free <- x }

@@ -1,0 +1,283 @@
+// Package dnsserver speaks DNS: it listens on UDP and TCP, admits or refuses clients, finds the zone of a
+// question, and sends what package answer makes of it. It does not know where zones come from, how they
+// are stored or changed.
+//
+// There are two lanes. The fast lane reads UDP in batches, and takes questions whose zone is in memory from packet
+// to packet without allocating, on wire code of its own. The slow lane has goroutines and bounds of its own, and
+// takes what may wait for a disk, or needs a general DNS library: zones that are not in memory, TSIG, transfers,
+// updates. TCP has a bounded number of exchanges. In all of them the steps are those of exchange.serve.
+//
+// What holds:
+//   - No packet stops the server: each is served under a recover, and answered with SERVFAIL at worst.
+//   - Nothing grows without bound: workers, connections, queries under way, octets waiting to be written.
+//   - What isn't known is SERVFAIL, never a denial.
+package dnsserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"balefire/store"
+	"balefire/zones"
+)
+
+// Zones is what the server needs of a node: the zone that a question belongs to. *store.Store satisfies it. It is
+// called by many goroutines at once, and keeps neither name.
+type Zones interface {
+	// Find returns the zone with the longest hosted apex at or above qname; for a DS at an apex, a hosted
+	// parent. It must not wait for a disk.
+	Find(qname zones.Name, qtype zones.Type) store.Holding
+}
+
+// Options of a Server.
+type Options struct {
+	// Listen has HOST:PORT, each for UDP and TCP. Port 0 takes a free one, the same for both. An empty host, or the
+	// unspecified address, answers from the very address that was asked.
+	Listen []string
+	Zones  Zones
+	// Settings can be replaced while the server runs; see SetSettings.
+	Settings Settings
+	// Workers is how many UDP sockets each address gets, each with its own goroutine. Default: GOMAXPROCS.
+	Workers int
+	// SlowWorkers is how many queries over UDP may wait for a disk at once. Default 64.
+	SlowWorkers int
+	// Exchanges is how many queries over TCP may be under way at once. Default 512.
+	Exchanges int
+	// Logger is used at edges: listening, stopping, panics. Nothing is logged per query.
+	Logger zerolog.Logger
+	// Now is the clock of cookies and rate limits. Default: time.Now.
+	Now func() time.Time
+}
+
+// Server is a DNS server. Its methods may be used by many goroutines at once.
+type Server struct {
+	opts     Options
+	settings atomic.Pointer[settings]
+	limiter  *rateLimiter
+	tcp      tcpLimits
+	slow     *slowLane
+	free     exchangePool
+
+	lastPanic atomic.Int64 // when a panic was last logged, Unix seconds
+	panics    atomic.Uint64
+
+	mu        sync.Mutex // guards what follows
+	state     state
+	endpoints []*endpoint
+	exchanges []*exchange // all there are, for metrics
+	readers   sync.WaitGroup
+	conns     sync.WaitGroup
+}
+
+type state uint8
+
+const (
+	made state = iota
+	running
+	stopped
+)
+
+// endpoint is one address of Options.Listen.
+type endpoint struct {
+	addr netip.AddrPort
+	ln   *net.TCPListener
+	udp  []*net.UDPConn
+}
+
+// ErrStopped means that the server was stopped, or never started.
+var ErrStopped = errors.New("dns server is not running")
+
+// New checks the options and makes a server that does not listen yet.
+func New(opts Options) (*Server, error) {
+	if opts.Zones == nil || len(opts.Listen) == 0 {
+		return nil, errors.New("dns server needs zones and an address to listen on")
+	}
+	if opts.Workers <= 0 {
+		opts.Workers = runtime.GOMAXPROCS(0)
+	}
+	if opts.SlowWorkers <= 0 {
+		opts.SlowWorkers = 64
+	}
+	if opts.Exchanges <= 0 {
+		opts.Exchanges = 512
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	s := &Server{opts: opts, limiter: newRateLimiter()}
+	s.free.init(s, opts.Exchanges)
+	s.slow = newSlowLane(s, opts.SlowWorkers)
+	s.tcp.init()
+	if err := s.SetSettings(opts.Settings); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// SetSettings replaces the settings at once, for queries and connections that come after. Wrong
+// settings change nothing.
+func (s *Server) SetSettings(settings Settings) error {
+	compiled, err := settings.compile()
+	if err != nil {
+		return err
+	}
+	s.settings.Store(compiled)
+	return nil
+}
+
+// Start listens on all addresses and begins to answer. When it fails nothing is left listening.
+func (s *Server) Start() (err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state != made {
+		return errors.New("dns server was started before")
+	}
+	defer func() {
+		if err != nil {
+			s.closeSockets()
+		}
+	}()
+	for _, address := range s.opts.Listen {
+		e, err := listen(address, s.opts.Workers)
+		if err != nil {
+			return fmt.Errorf("listen on %s: %w", address, err)
+		}
+		s.endpoints = append(s.endpoints, e)
+	}
+	// A receiving loop that never drains its socket keeps its processor: without one more, everything else would
+	// wait for the scheduler to take one away.
+	if runtime.GOMAXPROCS(0) <= s.opts.Workers {
+		runtime.GOMAXPROCS(s.opts.Workers + 1)
+	}
+	s.state = running
+	s.slow.start()
+	for _, e := range s.endpoints {
+		for _, w := range s.newUDPWorkers(e) {
+			s.readers.Go(w.run)
+		}
+		s.readers.Go(func() { s.accept(e.ln) })
+		s.opts.Logger.Info().Stringer("address", e.addr).Msg("answering DNS over UDP and TCP")
+	}
+	return nil
+}
+
+// Addrs returns the addresses that the server listens on, in the order of Options.Listen.
+func (s *Server) Addrs() (addrs []netip.AddrPort) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.endpoints {
+		addrs = append(addrs, e.addr)
+	}
+	return addrs
+}
+
+// Shutdown stops reading, answers what was read, and closes everything. When ctx ends first, connections are cut, and its
+// error is returned.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	if s.state != running {
+		s.mu.Unlock()
+		return ErrStopped
+	}
+	s.state = stopped
+	past := time.Unix(1, 0)
+	for _, e := range s.endpoints {
+		e.ln.Close() // nothing more is accepted; there is nobody to tell of an error
+		for _, c := range e.udp {
+			_ = c.SetReadDeadline(past) // fails only when closed already
+		}
+	}
+	s.mu.Unlock()
+	s.tcp.endAll()
+
+	done := make(chan struct{})
+	go func() {
+		s.readers.Wait()
+		s.slow.stop()
+		s.conns.Wait()
+		close(done)
+	}()
+	var err error
+	select {
+	case <-done:
+	case <-ctx.Done():
+		err = ctx.Err()
+		s.tcp.cutAll()
+	}
+	s.mu.Lock()
+	s.closeSockets()
+	s.mu.Unlock()
+	if err == nil {
+		s.opts.Logger.Info().Msg("stopped answering DNS")
+	}
+	return err
+}
+
+// closeSockets closes what is open; what was closed before does no harm. s.mu is held.
+func (s *Server) closeSockets() {
+	for _, e := range s.endpoints {
+		e.close()
+	}
+}
+
+func (e *endpoint) close() {
+	e.ln.Close()
+	for _, c := range e.udp {
+		c.Close()
+	}
+}
+
+// newExchange makes an exchange whose counters are part of the server's metrics from now on.
+func (s *Server) newExchange() *exchange {
+	x := &exchange{server: s}
+	s.mu.Lock()
+	s.exchanges = append(s.exchanges, x)
+	s.mu.Unlock()
+	return x
+}
+
+// listenAttempts bounds the search for a port that is free for both UDP and TCP.
+const listenAttempts = 20
+
+// listen opens the sockets of an address. TCP comes first: it does not share its port, so a second server on the
+// same address is noticed, which UDP with SO_REUSEPORT would not.
+func listen(address string, workers int) (*endpoint, error) {
+	for attempt := 1; ; attempt++ {
+		e, err := tryListen(address, workers)
+		if err == nil || attempt == listenAttempts {
+			return e, err
+		}
+		if _, port, splitErr := net.SplitHostPort(address); splitErr != nil || port != "0" {
+			return nil, err
+		}
+	}
+}
+
+func tryListen(address string, workers int) (*endpoint, error) {
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	tcp := ln.(*net.TCPListener)
+	e := &endpoint{addr: tcp.Addr().(*net.TCPAddr).AddrPort(), ln: tcp}
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		e.close()
+		return nil, err
+	}
+	same := net.JoinHostPort(host, fmt.Sprint(e.addr.Port()))
+	if e.udp, err = listenUDP(same, workers); err != nil {
+		e.close()
+		return nil, err
+	}
+	return e, nil
+}

@@ -1,0 +1,131 @@
+package dnsserver
+
+import (
+	"net/netip"
+	"sync"
+
+	"github.com/miekg/dns"
+
+	"balefire/dnsserver/wire"
+	"balefire/zones"
+)
+
+// slowLane serves queries over UDP that must not hold up a receiving loop, on goroutines of its own. A query
+// that finds no free job is dropped: its client will ask again, perhaps another server.
+type slowLane struct {
+	server  *Server
+	workers int
+	free    chan *slowJob
+	jobs    chan *slowJob
+	wait    sync.WaitGroup
+}
+
+// jobsPerWorker bounds the queue: what waits longer than that is not waited for by clients either.
+const jobsPerWorker = 8
+
+// slowJob is a query that was put off, with what is needed to answer it.
+type slowJob struct {
+	packet []byte
+	from   netip.Addr
+	back   returnAddress
+}
+
+func newSlowLane(s *Server, workers int) *slowLane {
+	n := workers * jobsPerWorker
+	return &slowLane{server: s, workers: workers, free: make(chan *slowJob, n), jobs: make(chan *slowJob, n)}
+}
+
+func (l *slowLane) start() {
+	for range cap(l.free) {
+		l.free <- new(slowJob)
+	}
+	for range l.workers {
+		x := &exchange{server: l.server, mayWait: true, again: true, via: overUDP, out: make([]byte, 0, wire.MaxUDPSize)}
+		l.server.exchanges = append(l.server.exchanges, x) // the server's lock is held
+		l.wait.Go(func() { l.work(x) })
+	}
+}
+
+// job returns a free job, or nil.
+func (l *slowLane) job() *slowJob {
+	select {
+	case j := <-l.free:
+		return j
+	default:
+		return nil
+	}
+}
+
+// put queues a job that came from job; there is room for all of them.
+func (l *slowLane) put(j *slowJob) { l.jobs <- j }
+
+// stop waits until all that was put is answered. Nothing may be put any more.
+func (l *slowLane) stop() {
+	close(l.jobs)
+	l.wait.Wait()
+}
+
+func (l *slowLane) work(x *exchange) {
+	for j := range l.jobs {
+		x.begin()
+		reply, _ := x.serve(j.packet, j.from, x.out[:0])
+		if len(reply) > 0 && !j.back.send(reply) {
+			x.count.drop(dropSend)
+		}
+		x.flush()
+		l.free <- j
+	}
+}
+
+// serveSlow answers what is no ordinary question. None of it is offered yet, so the answers are refusals; what they
+// need of the general DNS library is here, and will be here.
+func (x *exchange) serveSlow(packet, dst []byte) []byte {
+	q := &x.query
+	switch {
+	case q.TSIG != 0:
+		return x.refuseKey(packet, dst)
+	case q.Opcode != wire.OpQuery: // NOTIFY and UPDATE: from nobody (RFC 1996 §3.10, RFC 2136 §3.3)
+		return x.refuse(dst, wire.Refused, wire.EDEProhibited)
+	case q.Class != wire.ClassIN:
+		return x.refuse(dst, wire.Refused, wire.NoExtendedError)
+	case q.Type == zones.TypeAXFR && x.via == overUDP: // RFC 5936 §4.2
+		return x.refuse(dst, wire.NotImp, wire.NoExtendedError)
+	default: // AXFR and IXFR
+		return x.refuse(dst, wire.Refused, wire.EDEProhibited)
+	}
+}
+
+// refuseKey answers a message signed with a key that the server doesn't have, which are all: NOTAUTH, and a
+// TSIG that says BADKEY and is not signed itself (RFC 8945 §5.2.1).
+func (x *exchange) refuseKey(packet, dst []byte) []byte {
+	var query dns.Msg
+	if err := query.Unpack(packet); err != nil || query.IsTsig() == nil {
+		return x.refuse(dst, wire.FormErr, wire.NoExtendedError)
+	}
+	asked := query.IsTsig()
+	out := replyTo(&query, dns.RcodeNotAuth)
+	out.Extra = append(out.Extra, &dns.TSIG{
+		Hdr:        dns.RR_Header{Name: asked.Hdr.Name, Rrtype: dns.TypeTSIG, Class: dns.ClassANY},
+		Algorithm:  asked.Algorithm,
+		TimeSigned: asked.TimeSigned,
+		Fudge:      asked.Fudge,
+		OrigId:     query.Id,
+		Error:      dns.RcodeBadKey,
+	})
+	packed, err := out.Pack()
+	if err != nil || len(packed) > x.reply.Limit {
+		return x.refuse(dst, wire.NotAuth, wire.NoExtendedError)
+	}
+	x.count.reply(wire.NotAuth, false)
+	return append(dst, packed...)
+}
+
+// replyTo begins a reply as the fast lane would: ID, opcode, question and RD are the query's.
+func replyTo(query *dns.Msg, rcode int) *dns.Msg {
+	return &dns.Msg{
+		MsgHdr: dns.MsgHdr{
+			Id: query.Id, Response: true, Opcode: query.Opcode, RecursionDesired: query.RecursionDesired, Rcode: rcode,
+		},
+		Question: query.Question,
+	}
+}
