@@ -235,17 +235,20 @@ func (b *batch) die(generation int64, apex zones.Name) {
 	b.died = true
 }
 
-// expiryCursor remembers where the first expiry may be, so that not every record has to look. It is only a
-// short cut: what expires is the same without it.
+// expiryCursor remembers where the first expiry may be, so that not every record has to look, nor pass over
+// what has been removed. It is only a short cut: what expires is the same without it.
 type expiryCursor struct {
 	known bool
-	next  int64 // nothing expires before; when known
+	from  string // no expiry has a key before; when known
+	next  int64  // nothing expires before; when known
 }
 
 // expireAt has target, the key of an ID or a stage, removed when the partition's time comes.
 func (b *batch) expireAt(at int64, target []byte) error {
+	key := expiryKey(nil, at, target)
 	b.expiry.next = min(b.expiry.next, at)
-	return b.put(expiryKey(nil, at, target), nil)
+	b.expiry.from = min(b.expiry.from, string(key))
+	return b.put(key, nil)
 }
 
 // expire removes what has expired by the partition's time, up to expireStep.
@@ -253,15 +256,19 @@ func (b *batch) expire() error {
 	if b.expiry.known && b.now.time < b.expiry.next {
 		return nil
 	}
+	from := []byte{kindExpiry}
+	if b.expiry.known {
+		from = []byte(b.expiry.from)
+	}
 	var due [][]byte
-	b.expiry = expiryCursor{known: true, next: math.MaxInt64}
-	err := b.scan([]byte{kindExpiry}, []byte{kindExpiry + 1}, func(e entry) (bool, error) {
+	b.expiry = expiryCursor{known: true, from: string([]byte{kindExpiry + 1}), next: math.MaxInt64}
+	err := b.scan(from, []byte{kindExpiry + 1}, func(e entry) (bool, error) {
 		at, _, err := parseExpiryKey(e.key)
 		if err != nil {
 			return false, fmt.Errorf("key %x: %w: %w", e.key, err, ErrCorrupt)
 		}
 		if at > b.now.time || len(due) == expireStep {
-			b.expiry.next = at
+			b.expiry.from, b.expiry.next = string(e.key), at
 			return false, nil
 		}
 		due = append(due, append([]byte(nil), e.key...))

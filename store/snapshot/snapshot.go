@@ -1,15 +1,21 @@
-// Package snapshot frames a dump of a partition as a stream of octets that can never be taken for whole
-// when it isn't: cut, flipped or lying streams end in an error. It knows neither Badger nor files.
+// Package snapshot frames a dump of a partition as a stream of octets that is never taken for whole when
+// it isn't: cut, flipped, swapped or lying streams end in an error, and none of them makes the reader
+// allocate more than a few large entries do. It knows neither Badger nor files.
+//
+// The format is drawn in docs/formats/snapshot.md. Version 1 is this: all numbers are big-endian, checksums
+// are CRC-32C, blocks are Zstandard frames.
 package snapshot
 
 import (
+	"encoding/binary"
 	"errors"
-	"io"
+	"fmt"
+	"hash/crc32"
 
 	"balefire/zones"
 )
 
-// Errors of reading. All but ErrFormatVersion mean that the stream must not be used.
+// Errors of writing and reading. A stream that ended in any but an error of the underlying reader must never be used.
 var (
 	// ErrDamaged: the octets are not those that were written, or never were a snapshot.
 	ErrDamaged = errors.New("snapshot is damaged")
@@ -17,13 +23,13 @@ var (
 	ErrTruncated = errors.New("snapshot is cut short")
 	// ErrFormatVersion: the stream is of a format version that this program does not know.
 	ErrFormatVersion = errors.New("snapshot of an unknown format version")
-	// ErrEntryTooLarge: an entry over the limits MaxKey and MaxValue.
-	ErrEntryTooLarge = errors.New("entry too large for a snapshot")
+	// ErrEntry: an entry over the limits MaxKey and MaxValue, without key, or deleted and with a value.
+	ErrEntry = errors.New("not an entry of a snapshot")
 )
 
 // Limits on an entry, in octets: far above what a partition stores.
 const (
-	MaxKey   = 64 << 10
+	MaxKey   = 1<<16 - 1
 	MaxValue = 8 << 20
 )
 
@@ -40,11 +46,11 @@ type Header struct {
 type Info struct {
 	Header
 	Entries uint64       // entries, deleted ones included
-	Deleted uint64       // those that say a key is gone
+	Deleted uint64       // of them, those that say a key is gone
 	Raw     uint64       // octets of entries before compression
 	Size    uint64       // octets of the stream
 	Digest  zones.Digest // of the partition at Offset, as its maker said
-	SHA256  [32]byte     // of the stream up to the footer
+	SHA256  [32]byte     // of the whole stream
 }
 
 // Entry is one key of the partition's database, at one version.
@@ -54,33 +60,102 @@ type Entry struct {
 	Deleted    bool // the key is gone since Version; Value is empty
 }
 
-// Writer writes a snapshot. It is for one goroutine.
-type Writer struct{}
+// These constants are the format, version 1. They never change.
+const (
+	magic      = "BFSNAP\r\n" // the line end shows a transfer that took it for text
+	version    = 1
+	headerSize = 56
 
-// NewWriter writes the header to w.
-func NewWriter(w io.Writer, h Header) (*Writer, error) { panic("not yet") }
+	frameSize   = 24 // of a frame's header
+	kindEntries = 'E'
+	kindFooter  = 'F'
 
-// Write adds an entry, whose octets it copies.
-func (w *Writer) Write(e Entry) error { panic("not yet") }
+	entrySize   = 15 // of what precedes an entry's key
+	flagDeleted = 1
 
-// Close writes what is buffered and the footer. Without it the stream is not a snapshot. It does not close the underlying writer.
-func (w *Writer) Close(digest zones.Digest) (Info, error) { panic("not yet") }
+	footerSize = 8 + 8 + 8 + 32 + 32
 
-// Reader reads a snapshot. It is for one goroutine.
-type Reader struct{}
+	maxRaw    = entrySize + MaxKey + MaxValue // of a block, before compression
+	maxStored = maxRaw + maxRaw/64 + 1024     // and after it, when nothing could be gained
+)
 
-// NewReader reads and checks the header.
-func NewReader(r io.Reader) (*Reader, error) { panic("not yet") }
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Header returns what the snapshot says it is.
-func (r *Reader) Header() Header { panic("not yet") }
+// append appends the header as it is in the stream.
+func (h Header) append(dst []byte) []byte {
+	start := len(dst)
+	dst = append(dst, magic...)
+	dst = binary.BigEndian.AppendUint16(dst, version)
+	dst = append(dst, 0, 0)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(h.Partition))
+	dst = append(dst, h.TopicID[:]...)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(h.Since))
+	dst = binary.BigEndian.AppendUint64(dst, uint64(h.Offset))
+	dst = binary.BigEndian.AppendUint32(dst, uint32(h.LeaderEpoch))
+	return binary.BigEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
+}
 
-// Next returns the next entry, whose octets are valid until the call after. It returns io.EOF when,
-// and only when, the whole stream has been read and has proven whole, with nothing after it.
-func (r *Reader) Next() (Entry, error) { panic("not yet") }
+func parseHeader(b *[headerSize]byte) (Header, error) {
+	if string(b[:len(magic)]) != magic {
+		return Header{}, fmt.Errorf("no magic number: %w", ErrDamaged)
+	}
+	if v := binary.BigEndian.Uint16(b[8:]); v != version {
+		return Header{}, fmt.Errorf("version %d, known is %d: %w", v, version, ErrFormatVersion)
+	}
+	if binary.BigEndian.Uint32(b[52:]) != crc32.Checksum(b[:52], castagnoli) || b[10] != 0 || b[11] != 0 {
+		return Header{}, fmt.Errorf("checksum of the header: %w", ErrDamaged)
+	}
+	return Header{
+		TopicID:     [16]byte(b[16:32]),
+		Partition:   int32(binary.BigEndian.Uint32(b[12:])),
+		Since:       int64(binary.BigEndian.Uint64(b[32:])),
+		Offset:      int64(binary.BigEndian.Uint64(b[40:])),
+		LeaderEpoch: int32(binary.BigEndian.Uint32(b[48:])),
+	}, nil
+}
 
-// Info describes the snapshot after Next has returned io.EOF.
-func (r *Reader) Info() Info { panic("not yet") }
+// frame is the header of a frame.
+type frame struct {
+	kind    byte
+	number  uint32 // from 0, counting all frames
+	entries uint32
+	raw     uint32 // octets before compression
+	stored  uint32 // octets that follow the header
+}
 
-// Verify reads r to its end and returns what it is, if it is whole.
-func Verify(r io.Reader) (Info, error) { panic("not yet") }
+// append appends the frame's header, with the checksum over it and the payload.
+func (f frame) append(dst, payload []byte) []byte {
+	start := len(dst)
+	dst = append(dst, f.kind, 0, 0, 0)
+	dst = binary.BigEndian.AppendUint32(dst, f.number)
+	dst = binary.BigEndian.AppendUint32(dst, f.entries)
+	dst = binary.BigEndian.AppendUint32(dst, f.raw)
+	dst = binary.BigEndian.AppendUint32(dst, f.stored)
+	sum := crc32.Update(crc32.Checksum(dst[start:], castagnoli), castagnoli, payload)
+	return binary.BigEndian.AppendUint32(dst, sum)
+}
+
+// parseFrame reads a frame's header, all of whose numbers are checked against their limits, and the
+// checksum that it claims.
+func parseFrame(b *[frameSize]byte, number uint32) (f frame, sum uint32, err error) {
+	f = frame{
+		kind:    b[0],
+		number:  binary.BigEndian.Uint32(b[4:]),
+		entries: binary.BigEndian.Uint32(b[8:]),
+		raw:     binary.BigEndian.Uint32(b[12:]),
+		stored:  binary.BigEndian.Uint32(b[16:]),
+	}
+	ok := b[1] == 0 && b[2] == 0 && b[3] == 0 && f.number == number
+	switch f.kind {
+	case kindEntries:
+		ok = ok && f.raw <= maxRaw && f.stored <= maxStored && f.entries > 0 && uint64(f.entries)*(entrySize+1) <= uint64(f.raw)
+	case kindFooter:
+		ok = ok && f.raw == footerSize && f.stored == footerSize && f.entries == 0
+	default:
+		ok = false
+	}
+	if !ok {
+		return frame{}, 0, fmt.Errorf("header of frame %d: %w", number, ErrDamaged)
+	}
+	return f, binary.BigEndian.Uint32(b[20:]), nil
+}
