@@ -104,9 +104,6 @@ func (c *connection) token() (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
-// tokenFileName is the administrator's token below the data directory.
-const tokenFileName = "admin.token"
-
 func firstOf(texts ...string) string {
 	for _, t := range texts {
 		if t != "" {
