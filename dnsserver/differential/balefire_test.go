@@ -1,16 +1,16 @@
 package differential
 
 import (
-	"encoding/binary"
-	"errors"
-	"io"
-	"net"
+	"context"
 	"testing"
+	"time"
 
-	"balefire/dnsserver/wire"
+	"github.com/rs/zerolog"
+
+	"balefire/dnsserver"
+	"balefire/store"
 	"balefire/store/hotzone"
 	"balefire/zones"
-	"balefire/zones/answer"
 	"balefire/zones/zonestest"
 )
 
@@ -38,92 +38,44 @@ func load(t *testing.T, apex zones.Name, sets []zones.RRset) *hotzone.Zone {
 	return z
 }
 
-// find returns the zone of the longest hosted apex; for DS at an apex, the next one above, if that is hosted.
-func (h hosted) find(qname zones.Name, qtype zones.Type) (found *hotzone.Zone) {
+// FindHot implements dnsserver.Zones: the zone of the longest hosted apex; for DS at an apex, the next one
+// above, if that is hosted.
+func (h hosted) FindHot(qname zones.Name, qtype zones.Type) (found store.Holding, ok bool) {
 	for name := qname; ; name = name.Parent() {
 		if z := h[name]; z != nil {
-			found = z
+			found = store.Holding{Status: store.Here, Apex: name, View: z}
 			if qtype != zones.TypeDS || name != qname {
-				return z
+				break
 			}
 		}
 		if name == zones.Root {
-			return found
+			break
 		}
 	}
+	return found, true
 }
 
-func (h hosted) reply(packet []byte, limit int) []byte {
-	var q wire.Query
-	wire.Parse(packet, &q)
-	r := wire.Reply{Limit: limit, UDPSize: 1232, ExtendedError: wire.NoExtendedError}
-	if limit < 65535 {
-		r.Limit = q.Limit(1232)
-	}
-	if q.Verdict == wire.Fail {
-		r.RCode = q.RCode
-		out, _ := wire.Append(nil, &q, nil, &r)
-		return out
-	}
-	z := h.find(q.Name, q.Type)
-	if z == nil {
-		r.RCode = wire.Refused
-		out, _ := wire.Append(nil, &q, nil, &r)
-		return out
-	}
-	var a answer.Answer
-	if err := answer.Resolve(z, answer.Question{Name: q.Name, Type: q.Type, DNSSEC: q.DO}, &a); err != nil {
-		r.RCode = wire.ServFail
-		out, _ := wire.Append(nil, &q, nil, &r)
-		return out
-	}
-	r.FromAnswer(&a)
-	out, _ := wire.Append(nil, &q, &a, &r)
-	return out
+// Find implements dnsserver.Zones.
+func (h hosted) Find(qname zones.Name, qtype zones.Type) store.Holding {
+	found, _ := h.FindHot(qname, qtype)
+	return found
 }
 
+// startBalefire starts a server of the zones in this process, and returns its address.
 func startBalefire(t *testing.T, h hosted) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	s, err := dnsserver.New(dnsserver.Options{Listen: []string{"127.0.0.1:0"}, Zones: h, Logger: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	u, err := net.ListenPacket("udp", l.Addr().String())
-	if err != nil {
+	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = errors.Join(l.Close(), u.Close()) })
-	go func() {
-		buf := make([]byte, 65535)
-		for {
-			n, from, err := u.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			_, _ = u.WriteTo(h.reply(buf[:n], 512), from)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := s.Shutdown(ctx); err != nil {
+			t.Errorf("stop Balefire: %v", err)
 		}
-	}()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				for {
-					var length [2]byte
-					if _, err := io.ReadFull(c, length[:]); err != nil {
-						return
-					}
-					b := make([]byte, binary.BigEndian.Uint16(length[:]))
-					if _, err := io.ReadFull(c, b); err != nil {
-						return
-					}
-					out := h.reply(b, 65535)
-					_, _ = c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(out))), out...))
-				}
-			}()
-		}
-	}()
-	return l.Addr().String()
+	})
+	return s.Addrs()[0].String()
 }

@@ -274,8 +274,8 @@ func pick[T any](rng *rand.Rand, from []T) T { return from[rng.IntN(len(from))] 
 
 // generateGlue makes a zone of delegations whose referrals are around 512 and 1232 octets, with servers
 // inside the delegation, beside it, and both.
-func generateGlue(rng *rand.Rand, apex string) string {
-	g := &generator{rng: rng, apex: apex}
+func generateGlue(apex string) string {
+	g := &generator{apex: apex}
 	g.add(apex, 300, "SOA", "ns."+apex+" host."+apex+" 1 7200 900 1209600 300")
 	g.add(apex, 300, "NS", "ns.elsewhere.invalid.")
 	for servers := 1; servers <= 24; servers++ {
@@ -296,9 +296,25 @@ func generateGlue(rng *rand.Rand, apex string) string {
 	return g.text.String()
 }
 
+// generateMail makes a zone in which names have one to twenty hosts to give addresses of.
+func generateMail(apex string) string {
+	g := &generator{apex: apex}
+	g.add(apex, 300, "SOA", "ns."+apex+" host."+apex+" 1 7200 900 1209600 300")
+	g.add(apex, 300, "NS", "ns.elsewhere.invalid.")
+	for hosts := 1; hosts <= 20; hosts++ {
+		g.add(fmt.Sprintf("host%02d.%s", hosts, apex), 300, "A", fmt.Sprintf("192.0.2.%d", hosts))
+		for i := range hosts {
+			g.add(fmt.Sprintf("to%d.%s", hosts, apex), 300, "MX", fmt.Sprintf("10 host%02d.%s", i+1, apex))
+			g.add(fmt.Sprintf("to%d.%s", hosts, apex), 300, "SRV", fmt.Sprintf("1 1 1 host%02d.%s", i+1, apex))
+			g.add(fmt.Sprintf("cut%d.%s", hosts, apex), 300, "NS", fmt.Sprintf("host%02d.%s", i+1, apex))
+		}
+	}
+	return g.text.String()
+}
+
 // generateChains makes aliases that lead to each other, in lines and in rings, by CNAME and by DNAME.
-func generateChains(rng *rand.Rand, apex string) string {
-	g := &generator{rng: rng, apex: apex}
+func generateChains(apex string) string {
+	g := &generator{apex: apex}
 	g.add(apex, 300, "SOA", "ns."+apex+" host."+apex+" 1 7200 900 1209600 300")
 	g.add(apex, 300, "NS", "ns.elsewhere.invalid.")
 	const long = 20

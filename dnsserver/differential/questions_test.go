@@ -33,6 +33,17 @@ func (q question) String() string {
 	return fmt.Sprintf("%s %s over %s", q.name, q.qtype, how)
 }
 
+// limit returns how long the answer may be.
+func (q question) limit() int {
+	switch {
+	case q.tcp:
+		return 65535
+	case q.edns:
+		return int(min(q.size, 1232))
+	}
+	return 512
+}
+
 // pack writes the query's message.
 func (q question) pack(id uint16) []byte {
 	b := binary.BigEndian.AppendUint16(nil, id)
@@ -99,6 +110,9 @@ func (a *asker) next() question {
 	}
 	if a.rng.IntN(2) == 0 {
 		q.name = a.near(q.name)
+	}
+	if a.rng.IntN(300) == 0 {
+		q.name = zones.MustParseName(pick(a.rng, []string{"www.elsewhere.invalid.", "com.", "invalid."}))
 	}
 	switch a.rng.IntN(7) {
 	case 0: // plain
