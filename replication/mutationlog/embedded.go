@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,9 +23,16 @@ const (
 	// EmbeddedSoftLimit is the size that the embedded log's owner keeps it under, by trimming, in octets. The broker
 	// keeps an index of all of it in memory, and reads all of it when it starts.
 	EmbeddedSoftLimit = 256 << 20
-	// embeddedSegment is small, because only whole segments are removed from the disk.
-	embeddedSegment = "4194304"
+	// Segments are small, because only whole ones are removed from the disk: the last ones of all partitions together
+	// stay well below the limit.
+	segmentShare = 32 << 20
+	segmentLeast = 256 << 10
 )
+
+// segmentSetting is the size of a segment of a topic.
+func segmentSetting(partitions int32) *string {
+	return value(strconv.Itoa(max(segmentShare/int(partitions), segmentLeast)))
+}
 
 // embedded is a broker in this process.
 type embedded struct {
@@ -128,7 +136,8 @@ func (e *embedded) clientOptions() []kgo.Opt {
 // sync makes the names of new topics durable.
 func (e *embedded) sync() error { return syncTree(e.dir) }
 
-func (e *embedded) size() (int64, error) { return segmentBytes(e.dir) }
+// sizes returns what each partition of a topic takes on disk, in octets.
+func (e *embedded) sizes(topic string) (map[int32]int64, error) { return segmentSizes(e.dir, topic) }
 
 // Close stops the broker and gives the directory free. Nothing depends on it being called.
 func (e *embedded) Close() error {

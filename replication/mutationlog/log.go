@@ -215,12 +215,17 @@ func (l *Log) TopicID() [16]byte {
 // Control returns what the control topic says.
 func (l *Log) Control() *Control { return l.control }
 
-// Size returns how many octets the embedded log takes on disk, and 0 with real brokers.
-func (l *Log) Size() (int64, error) {
+// Sizes returns how many octets each partition of the embedded log takes on disk, and nothing with real brokers.
+// Their sum is to be kept under EmbeddedSoftLimit.
+func (l *Log) Sizes() (map[int32]int64, error) {
 	if l.embedded == nil {
-		return 0, nil
+		return nil, nil
 	}
-	return l.embedded.size()
+	sizes, err := l.embedded.sizes(l.mutations)
+	if err != nil {
+		return nil, fmt.Errorf("size of the embedded log: %w", err)
+	}
+	return sizes, nil
 }
 
 // Close gives up whatever is under way, and stops the embedded broker. Records that were not acknowledged may be in

@@ -165,21 +165,26 @@ func truncateSynced(path string, size int64) error {
 	return errors.Join(f.Truncate(size), f.Sync(), f.Close())
 }
 
-// segmentBytes adds up the sizes of all segments below dir.
-func segmentBytes(dir string) (int64, error) {
-	var total int64
+// segmentSizes adds up the sizes of the segments of each partition of a topic below dir.
+func segmentSizes(dir, topic string) (map[int32]int64, error) {
+	sizes := make(map[int32]int64)
 	err := filepath.WalkDir(filepath.Join(dir, partitionFolder), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, segmentSuffix) {
 			return ignoreGone(err)
+		}
+		number, ours := strings.CutPrefix(filepath.Base(filepath.Dir(path)), topic+"-")
+		partition, notNumber := strconv.ParseInt(number, 10, 32)
+		if !ours || notNumber != nil {
+			return nil
 		}
 		info, err := d.Info()
 		if err != nil {
 			return ignoreGone(err) // trimmed meanwhile
 		}
-		total += info.Size()
+		sizes[int32(partition)] += info.Size()
 		return nil
 	})
-	return total, err
+	return sizes, err
 }
 
 func ignoreGone(err error) error {

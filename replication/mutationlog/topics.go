@@ -167,7 +167,7 @@ func (l *Log) create(ctx context.Context, name string, partitions int32, brokers
 	switch {
 	case l.embedded != nil:
 		// Never compaction: the embedded broker has lost acknowledged keys to it.
-		settings[settingSegment] = value(embeddedSegment)
+		settings[settingSegment] = segmentSetting(partitions)
 	default:
 		settings[settingTimestamps] = value("LogAppendTime")
 		settings[settingUnclean] = value("false")
