@@ -27,6 +27,7 @@ type Reader struct {
 	raw    []byte       // its entries
 	rest   []byte       // of raw, those to come
 	left   uint32       // how many those are
+	whole  bool         // the footer was right, and the last
 	err    error
 }
 
@@ -61,11 +62,12 @@ func (r *Reader) Next() (Entry, error) {
 	}
 	if r.left == 0 {
 		if err := r.frame(); err != nil {
-			r.err = err
-			if !errors.Is(err, io.EOF) {
-				r.err = fmt.Errorf("read snapshot: %w", err)
-			}
+			r.err = fmt.Errorf("read snapshot: %w", err)
 			return Entry{}, r.err
+		}
+		if r.whole {
+			r.err = io.EOF
+			return Entry{}, io.EOF
 		}
 	}
 	e, err := r.entry()
@@ -78,7 +80,7 @@ func (r *Reader) Next() (Entry, error) {
 
 // Info describes the snapshot after Next has returned io.EOF. Before that it is zero but for the header.
 func (r *Reader) Info() Info {
-	if !errors.Is(r.err, io.EOF) {
+	if !r.whole {
 		return Info{Header: r.info.Header}
 	}
 	return r.info
@@ -91,7 +93,7 @@ func Verify(r io.Reader) (Info, error) {
 		return Info{}, err
 	}
 	for {
-		if _, err := sr.Next(); errors.Is(err, io.EOF) {
+		if _, err := sr.Next(); err == io.EOF {
 			return sr.Info(), nil
 		} else if err != nil {
 			return Info{}, err
@@ -99,7 +101,7 @@ func Verify(r io.Reader) (Info, error) {
 	}
 }
 
-// frame reads a frame of entries, or the footer, after which it returns io.EOF.
+// frame reads a frame of entries, or the footer, after which the snapshot is known to be whole.
 func (r *Reader) frame() error {
 	before := r.sum.Sum(nil) // what the footer speaks of, if this is it
 	var b [frameSize]byte
@@ -174,11 +176,11 @@ func (r *Reader) footer(before []byte) error {
 	switch n, err := io.ReadFull(r.r, more[:]); {
 	case n > 0:
 		return fmt.Errorf("octets after the footer: %w", ErrDamaged)
-	case errors.Is(err, io.EOF):
-		return io.EOF
-	default:
-		return err
+	case err != io.EOF: // a wrapped one is no clean end
+		return fmt.Errorf("after the footer: %v", err)
 	}
+	r.whole = true
+	return nil
 }
 
 func (r *Reader) fill(b []byte) error {
