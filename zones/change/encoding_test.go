@@ -164,7 +164,9 @@ func TestStateDamage(t *testing.T) {
 func TestDecodeRefuses(t *testing.T) {
 	level := appendNumber(nil, fieldLevel, 1)
 	with := func(parts ...[]byte) []byte { return append(bytes.Clone(level), bytes.Join(parts, nil)...) }
-	op := func(member protowire.Number, body []byte) []byte { return appendMessage(nil, fieldOps, appendMessage(nil, member, body)) }
+	op := func(member protowire.Number, body []byte) []byte {
+		return appendMessage(nil, fieldOps, appendMessage(nil, member, body))
+	}
 	set := func(parts ...[]byte) []byte { return op(opPutRRset, bytes.Join(parts, nil)) }
 	owner := appendText(nil, 1, string(name("www.example.")))
 	typeA := appendNumber(nil, 2, 1)
