@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -250,8 +251,9 @@ func TestCommitErrorPoisons(t *testing.T) {
 
 func TestDiskGuard(t *testing.T) {
 	opts := storetest.Options(t, t.TempDir())
-	free := uint64(10 << 30)
-	opts.DiskFree = func(string) (uint64, uint64, error) { return free, 100 << 30, nil }
+	var free atomic.Uint64
+	free.Store(10 << 30)
+	opts.DiskFree = func(string) (uint64, uint64, error) { return free.Load(), 100 << 30, nil }
 	opts.Reserve, opts.Ballast = 0, 1<<20
 	s, p := storetest.Open(t, opts)
 	ballast := filepath.Join(opts.Dir, "ballast")
@@ -262,7 +264,7 @@ func TestDiskGuard(t *testing.T) {
 	l.Add(t, storetest.Create("example."))
 	l.Add(t, storetest.Create("other."))
 	apply(t, p, l.Records[:1])
-	free = 7 << 30 // the reserve is 15%, at most 8 GiB
+	free.Store(7 << 30) // the reserve is 15%, at most 8 GiB
 	if out, err := p.Apply(l.Records); !errors.Is(err, store.ErrDiskReserve) || len(out) != 0 {
 		t.Fatal(out, err)
 	}
@@ -271,12 +273,12 @@ func TestDiskGuard(t *testing.T) {
 	} else {
 		h.Release()
 	}
-	free = 9 << 30
+	free.Store(9 << 30)
 	apply(t, p, l.Records)
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
 	}
-	free = 1 << 20
+	free.Store(1 << 20)
 	if _, err := s.Open(0, storetest.TopicID); !errors.Is(err, store.ErrDiskReserve) {
 		t.Fatalf("opened without room: %v", err)
 	}

@@ -157,9 +157,9 @@ func (h *hotSet) install(e *hotEntry) {
 		return
 	}
 	h.clear(v.Slot)
+	h.makeRoom(int64(e.zone.Bytes()))
 	h.set(v.Slot, e)
 	h.loads.Add(1)
-	h.evict()
 }
 
 // set fills an empty slot. The caller holds mu.
@@ -199,12 +199,12 @@ func (h *hotSet) patch(p *Partition, apex zones.Name, d zones.Delta, changed int
 	e.used.Store(old.used.Load())
 	place.Store(e)
 	h.bytes.Add(int64(zone.Bytes()) - int64(old.zone.Bytes()))
-	h.evict()
+	h.makeRoom(0)
 }
 
-// evict makes the zones in memory fit the budget. The caller holds mu.
-func (h *hotSet) evict() {
-	for steps := 2 * len(h.ring); h.bytes.Load() > h.limit && steps > 0; steps-- {
+// makeRoom puts zones out of memory until so many octets more fit the budget. The caller holds mu.
+func (h *hotSet) makeRoom(more int64) {
+	for steps := 2 * len(h.ring); h.bytes.Load()+more > h.limit && steps > 0; steps-- {
 		if h.hand >= len(h.ring) {
 			h.hand = 0
 		}

@@ -90,6 +90,9 @@ func (p *Partition) load(apex zones.Name) (err error) {
 			err = p.suspect(apex, fmt.Errorf("reading panicked: %v: %w", r, ErrCorrupt))
 		}
 	}()
+	if v, ok := p.store.hot.index.Get(apex); !ok || p.store.hot.get(apex, v.Slot) != nil {
+		return nil // gone, or already there
+	}
 	zone, state, err := p.readWhole(apex)
 	if err != nil || zone == nil {
 		return p.suspect(apex, err)

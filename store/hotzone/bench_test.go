@@ -83,6 +83,7 @@ func benchFind(b *testing.B, z *Zone, names []zones.Name) {
 	b.ReportAllocs()
 	var at zones.Location
 	i := 0
+	defer cpu(b)()
 	for b.Loop() {
 		if err := z.Find(names[i], &at); err != nil {
 			b.Fatal(err)
@@ -110,6 +111,7 @@ func BenchmarkOrderedExact(b *testing.B) {
 			ordered := c.done()
 			shuffle(names)
 			i := 0
+			defer cpu(b)()
 			for b.Loop() {
 				var buf [maxKey]byte
 				if _, ok := ordered.floor(names[i].AppendRelativeKey(buf[:0], apex)); !ok {
@@ -131,6 +133,7 @@ func BenchmarkPatch(b *testing.B) {
 			shuffle(names)
 			b.ReportAllocs()
 			i := 0
+			defer cpu(b)()
 			for b.Loop() {
 				next, err := z.Patch(change(b, z, names[i]))
 				if err != nil {
@@ -226,14 +229,14 @@ func TestPatchSharesPages(t *testing.T) {
 	old := map[*byte]bool{}
 	for _, s := range z.names.dir.segments {
 		for _, p := range s {
-			old[&p[0]] = true
+			old[p.start] = true
 		}
 	}
 	fresh := map[*byte]bool{}
 	for _, s := range next.names.dir.segments {
 		for _, p := range s {
-			if !old[&p[0]] {
-				fresh[&p[0]] = true
+			if !old[p.start] {
+				fresh[p.start] = true
 			}
 		}
 	}
@@ -270,9 +273,9 @@ func TestBytes(t *testing.T) {
 			if spread := 64 - z.names.dir.shift - p.depth(); spread > 40 {
 				t.Fatalf("page %d/%d is deeper than its directory", i, j)
 			}
-			if !seen[&p[0]] {
-				seen[&p[0]] = true
-				total += cap(p)
+			if !seen[p.start] {
+				seen[p.start] = true
+				total += p.capacity()
 				entries += p.count()
 			}
 		}

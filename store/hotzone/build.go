@@ -71,7 +71,7 @@ func (b *Builder) Add(n zones.Node) error {
 }
 
 func (b *Builder) add(n zones.Node) error {
-	if len(n.Packed()) > offsetMask/2 {
+	if len(n.Packed()) > pageMax/2 {
 		return ErrTooLarge
 	}
 	if len(b.path) == 0 {
@@ -162,7 +162,7 @@ func (b *Builder) AddHashed(n zones.Node) error {
 }
 
 func (b *Builder) addHashed(n zones.Node) error {
-	if len(n.Packed()) > offsetMask/2 {
+	if len(n.Packed()) > pageMax/2 {
 		return ErrTooLarge
 	}
 	if !n.Owner.IsAtOrBelow(b.apex) {
@@ -275,7 +275,7 @@ func (g *growing) done() (table, error) {
 		if err != nil {
 			return table{}, err
 		}
-		d.bytes += cap(p)
+		d.bytes += p.capacity()
 		for end := i + 1<<(g.bits-b.depth); i < end; i++ {
 			d.segments[i>>segmentBits][i&segmentMask] = p
 		}

@@ -66,7 +66,7 @@ type denial struct {
 }
 
 func (d *denial) empty() bool {
-	return d.nsec.root == nil && d.nsec3.root == nil && d.hashed.one == nil && d.hashed.dir == nil
+	return d.nsec.root == nil && d.nsec3.root == nil && !d.hashed.one.exists() && d.hashed.dir == nil
 }
 
 var _ zones.View = (*Zone)(nil)

@@ -2,32 +2,50 @@ package hotzone
 
 import (
 	"encoding/binary"
+	"unsafe"
 
 	"balefire/zones"
 )
 
-// page holds the entries of names whose hashes begin with the same bits, and a small open-addressed
-// table of where they are. It is immutable. In memory only, so numbers are in the order the machine likes.
+// page holds the entries of names whose hashes begin with the same bits, and before them a small
+// open-addressed table of where they are. It is immutable. In memory only, so numbers are in the order
+// the machine likes.
 //
-//	0       1           2  4       8                 8 + 4·2^bits
-//	| depth | slot bits | 0 | count | 2^bits slots    | entries …
+//	0       4            4 + 4·2^bits
+//	| count | 2^bits slots | entries …
 //
-// depth is how many leading bits of the hash the names share. A slot is 0 when empty, or
-// tag << 24 | offset of the entry in the page, where the tag is eight bits of the hash. At most three
-// quarters of the slots are in use, so that a probe ends.
-type page []byte
+// A slot is 0 when empty, or tag << 24 | offset of the entry in the page, where the tag is eight bits of
+// the hash. At most three quarters of the slots are in use, so that a probe ends.
+//
+// The value that points to it is itself a pointer and two words, not a slice, because directories are made of them: what a
+// look-up must know before it touches the page comes with the pointer, and saves it a cache miss.
+type page struct {
+	start *byte  // nil for no page
+	shape uint32 // octets << 8 | slot bits
+	made  uint32 // capacity << 8 | depth: how many leading bits of the hash the names share
+}
 
 const (
-	pageHeader = 8
+	pageHeader = 4
 	// pageLimit is where a page is split, in octets of entries: a patch copies a page for each name that it
 	// changes, a look-up does not care.
 	pageLimit = 4 << 10
 	// pageFew is how many entries stay together even in a longer page, so that large nodes do not make the
 	// directory grow.
 	pageFew = 8
-	// offsetMask bounds the length of a page.
+	// pageMax bounds the octets of a page, so that they and the capacity fit 24 bits.
+	pageMax = 1 << 23
+
 	offsetMask = 1<<24 - 1
 )
+
+func (p page) exists() bool   { return p.start != nil }
+func (p page) octets() []byte { return unsafe.Slice(p.start, p.shape>>8) }
+func (p page) slotBits() uint { return uint(p.shape & 0xff) }
+func (p page) depth() uint    { return uint(p.made & 0xff) }
+func (p page) capacity() int  { return int(p.made >> 8) }
+func (p page) count() int     { return int(binary.LittleEndian.Uint32(p.octets())) }
+func (p page) entriesAt() int { return pageHeader + 4<<p.slotBits() }
 
 // entry is a name and what it has.
 //
@@ -83,25 +101,23 @@ func readEntry(b []byte) (e entry, size int) {
 
 func (e entry) node() zones.Node { return zones.NodeView(e.name, e.packed) }
 
-func (p page) depth() uint      { return uint(p[0]) }
-func (p page) count() int       { return int(binary.LittleEndian.Uint32(p[4:])) }
-func (p page) entries() []byte  { return p[pageHeader+4<<p[1]:] }
 func tagOf(hash uint64) uint32  { return uint32(hash>>24) &^ offsetMask }
 func slotOf(hash uint64) uint32 { return uint32(hash) }
 
 // find returns where in the page the entry of the name is; 0 means nowhere.
 func (p page) find(hash uint64, n zones.Name) int {
-	mask := uint32(1)<<p[1] - 1
+	octets := p.octets()
+	mask := uint32(1)<<p.slotBits() - 1
 	tag := tagOf(hash)
 	for i := slotOf(hash) & mask; ; i = (i + 1) & mask {
-		slot := binary.LittleEndian.Uint32(p[pageHeader+4*i:])
+		slot := binary.LittleEndian.Uint32(octets[pageHeader+4*i:])
 		if slot == 0 {
 			return 0
 		}
 		if slot&^offsetMask != tag {
 			continue
 		}
-		e := p[slot&offsetMask:]
+		e := octets[slot&offsetMask:]
 		at := entryHeader
 		if e[0]&flagParent != 0 {
 			at += 4
@@ -114,29 +130,32 @@ func (p page) find(hash uint64, n zones.Name) int {
 
 // seal makes a page of entries, which it copies.
 func seal(entries []byte, count int, depth uint) (page, error) {
-	bits := 0
+	bits := uint(0)
 	for 3<<bits < 4*count {
 		bits++
 	}
 	start := pageHeader + 4<<bits
-	if start+len(entries) > offsetMask {
-		return nil, ErrTooLarge
+	if start+len(entries) > pageMax {
+		return page{}, ErrTooLarge
 	}
 	// Grown by append, so that the capacity tells what the allocator really gave.
-	p := page(append([]byte(nil), make([]byte, start+len(entries))...))
-	copy(p[start:], entries)
-	p[0], p[1] = byte(depth), byte(bits)
-	binary.LittleEndian.PutUint32(p[4:], uint32(count))
+	octets := append([]byte(nil), make([]byte, start+len(entries))...)
+	copy(octets[start:], entries)
+	binary.LittleEndian.PutUint32(octets, uint32(count))
 	mask := uint32(1)<<bits - 1
-	for at := start; at < len(p); {
-		e, size := readEntry(p[at:])
+	for at := start; at < len(octets); {
+		e, size := readEntry(octets[at:])
 		hash := hashOf(e.name)
 		i := slotOf(hash) & mask
-		for binary.LittleEndian.Uint32(p[pageHeader+4*i:]) != 0 {
+		for binary.LittleEndian.Uint32(octets[pageHeader+4*i:]) != 0 {
 			i = (i + 1) & mask
 		}
-		binary.LittleEndian.PutUint32(p[pageHeader+4*i:], tagOf(hash)|uint32(at))
+		binary.LittleEndian.PutUint32(octets[pageHeader+4*i:], tagOf(hash)|uint32(at))
 		at += size
 	}
-	return p, nil
+	return page{
+		start: unsafe.SliceData(octets),
+		shape: uint32(len(octets))<<8 | uint32(bits),
+		made:  uint32(cap(octets))<<8 | uint32(depth),
+	}, nil
 }

@@ -176,7 +176,7 @@ func merge(node zones.Node, changes []zones.RRsetChange) (zones.Node, error) {
 	for _, s := range sets {
 		size += zones.PackedHeader + s.Size()
 	}
-	if size > offsetMask/2 {
+	if size > pageMax/2 {
 		return zones.Node{}, ErrTooLarge
 	}
 	return zones.NewNode(node.Owner, sets), nil

@@ -24,9 +24,10 @@ type directory struct {
 }
 
 const (
-	segmentBits = 7
+	segmentBits = 6
 	segmentMask = 1<<segmentBits - 1
-	sliceBytes  = int(unsafe.Sizeof([]byte(nil)))
+	sliceBytes  = int(unsafe.Sizeof([]page(nil)))
+	pageBytes   = int(unsafe.Sizeof(page{}))
 )
 
 func (d *directory) page(hash uint64) page {
@@ -42,24 +43,24 @@ func (t *table) findHash(hash uint64, n zones.Name) []byte {
 	if t.dir != nil {
 		p = t.dir.page(hash)
 	}
-	if p == nil {
+	if !p.exists() {
 		return nil
 	}
 	at := p.find(hash, n)
 	if at == 0 {
 		return nil
 	}
-	return p[at:]
+	return p.octets()[at:]
 }
 
 // size returns the octets held, shared or not.
 func (t *table) size() int {
 	if t.dir == nil {
-		return cap(t.one)
+		return t.one.capacity()
 	}
 	n := int(unsafe.Sizeof(*t.dir)) + t.dir.bytes
 	for _, s := range t.dir.segments {
-		n += sliceBytes * (1 + len(s))
+		n += sliceBytes + pageBytes*len(s)
 	}
 	return n
 }
@@ -121,10 +122,7 @@ func (t table) apply(edits []edit) (table, error) {
 			p = t.dir.page(edits[0].hash)
 		}
 		run := len(edits)
-		var depth uint
-		if p != nil {
-			depth = p.depth()
-		}
+		depth := p.depth()
 		if depth > 0 {
 			prefix := edits[0].hash >> (64 - depth)
 			for run = 1; run < len(edits) && edits[run].hash>>(64-depth) == prefix; {
@@ -154,9 +152,9 @@ func (x *editor) rewrite(p page, depth uint, edits []edit) error {
 	if depth > 0 {
 		b.prefix = edits[0].hash >> (64 - depth)
 	}
-	if p != nil {
+	if p.exists() {
+		octets, start := p.octets(), p.entriesAt()
 		b.count = p.count()
-		start := len(p) - len(p.entries())
 		var holes []int
 		for _, e := range edits {
 			if at := p.find(e.hash, e.name); at != 0 {
@@ -165,12 +163,12 @@ func (x *editor) rewrite(p page, depth uint, edits []edit) error {
 		}
 		slices.Sort(holes)
 		for _, hole := range holes {
-			b.entries = append(b.entries, p[start:hole]...)
-			_, size := readEntry(p[hole:])
+			b.entries = append(b.entries, octets[start:hole]...)
+			_, size := readEntry(octets[hole:])
 			start = hole + size
 			b.count--
 		}
-		b.entries = append(b.entries, p[start:]...)
+		b.entries = append(b.entries, octets[start:]...)
 	}
 	for _, e := range edits {
 		if !e.gone {
@@ -179,7 +177,7 @@ func (x *editor) rewrite(p page, depth uint, edits []edit) error {
 		}
 	}
 	x.scratch = b.entries
-	return x.place(b, cap(p))
+	return x.place(b, p.capacity())
 }
 
 // place seals the bucket, or its parts, and puts it into the directory, instead of pages of replaced octets.
@@ -200,7 +198,7 @@ func (x *editor) place(b *bucket, replaced int) error {
 		return nil
 	}
 	x.prepare(b.depth)
-	x.dir.bytes += cap(p) - replaced
+	x.dir.bytes += p.capacity() - replaced
 	spread := 64 - x.dir.shift - b.depth // the page stands in the directory 2^spread times
 	for i := b.prefix << spread; i < (b.prefix+1)<<spread; i++ {
 		s := i >> segmentBits
@@ -221,7 +219,7 @@ func (x *editor) prepare(depth uint) {
 			d.segments = slices.Clone(d.segments)
 			x.dir, x.owned = &d, make([]bool, len(d.segments))
 		} else {
-			d := &directory{shift: 63, bytes: cap(x.old.one), segments: [][]page{{x.old.one, x.old.one}}}
+			d := &directory{shift: 63, bytes: x.old.one.capacity(), segments: [][]page{{x.old.one, x.old.one}}}
 			x.dir, x.owned = d, []bool{true}
 		}
 	}
@@ -261,7 +259,7 @@ func (x *editor) done() table {
 	switch {
 	case x.dir != nil:
 		return table{dir: x.dir}
-	case x.one != nil:
+	case x.one.exists():
 		return table{one: x.one}
 	}
 	return x.old

@@ -230,14 +230,14 @@ func TestLyingFrames(t *testing.T) {
 		return append(binary.BigEndian.AppendUint32(b, valueLen), rest...)
 	}
 	good := entry(0, 1, 1, "kv")
-	bomb := pack(make([]byte, 1<<30))
+	bomb := pack(make([]byte, 1<<28))
 	for _, c := range []struct {
 		name    string
 		f       frame
 		payload []byte
 	}{
-		{"a gigabyte", frame{kind: kindEntries, entries: 1, raw: maxRaw}, bomb},
-		{"a gigabyte, said to be little", frame{kind: kindEntries, entries: 1, raw: 100}, bomb},
+		{"a quarter of a gigabyte", frame{kind: kindEntries, entries: 1, raw: maxRaw}, bomb},
+		{"the same, said to be little", frame{kind: kindEntries, entries: 1, raw: 100}, bomb},
 		{"stored length over the limit", frame{kind: kindEntries, entries: 1, raw: 100, stored: 1<<32 - 1}, nil},
 		{"stored length that does not come", frame{kind: kindEntries, entries: 1, raw: 100, stored: maxStored}, nil},
 		{"raw length over the limit", frame{kind: kindEntries, entries: 1, raw: maxRaw + 1}, pack(good)},
