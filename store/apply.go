@@ -30,7 +30,7 @@ const (
 	CrashCollectAfter  = "collect-after"
 	// CrashSnapshot: a crash leaves a snapshot without its footer, which is none.
 	CrashSnapshot = "snapshot-write"
-	// CrashRestore: a crash leaves a directory under a temporary name, which the next restore or Open removes.
+	// CrashRestore: a crash leaves a directory under a temporary name, which New, or the next restore, removes.
 	CrashRestore = "restore-load"
 	// CrashRestoreVerified: as CrashRestore; the content is whole, but not under its name.
 	CrashRestoreVerified = "restore-before-rename"

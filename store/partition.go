@@ -151,9 +151,6 @@ func openDatabase(dir string, memTable int64, log zerolog.Logger) (db *badger.DB
 // openPartition opens what is in dir, or makes it.
 func (s *Store) openPartition(number int32, topicID [16]byte) (*Partition, error) {
 	dir := partitionDir(s.opts.Dir, number)
-	if err := os.RemoveAll(dir + restoreSuffix); err != nil {
-		return nil, err
-	}
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, err
 	}

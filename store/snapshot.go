@@ -162,6 +162,7 @@ func loadSnapshot(ctx context.Context, db *badger.DB, in *snapshot.Reader, crash
 	for {
 		e, err := in.Next()
 		if errors.Is(err, io.EOF) {
+			crash(CrashRestore)
 			return txn.CommitAt(ts, nil)
 		}
 		if err != nil {

@@ -125,6 +125,16 @@ func New(opts Options) (*Store, error) {
 	if err := os.MkdirAll(filepath.Join(opts.Dir, "partitions"), 0o750); err != nil {
 		return nil, err
 	}
+	// What a crash has left of a restore.
+	left, err := filepath.Glob(filepath.Join(opts.Dir, "partitions", "*"+restoreSuffix))
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range left {
+		if err := os.RemoveAll(dir); err != nil {
+			return nil, err
+		}
+	}
 	s := &Store{
 		opts: opts,
 		guard: &diskGuard{

@@ -325,3 +325,34 @@ func TestReadersAndPatcher(t *testing.T) {
 	close(stop)
 	readers.Wait()
 }
+
+// BenchmarkBuild makes a zone of 100,000 names; a small one is made by the same builder, again and again.
+func BenchmarkBuild(b *testing.B) {
+	for _, n := range []int{6, 100_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			z, names := flat(b, n)
+			nodes := []zones.Node{z.Apex()}
+			for _, name := range names {
+				var at zones.Location
+				if err := z.Find(name, &at); err != nil {
+					b.Fatal(err)
+				}
+				nodes = append(nodes, at.Node)
+			}
+			builder := NewBuilder(apex)
+			b.ReportAllocs()
+			defer cpu(b)()
+			for b.Loop() {
+				builder.Reset(apex)
+				for _, node := range nodes {
+					if err := builder.Add(node); err != nil {
+						b.Fatal(err)
+					}
+				}
+				if _, err := builder.Build(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

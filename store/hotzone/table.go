@@ -24,7 +24,7 @@ type directory struct {
 }
 
 const (
-	segmentBits = 6
+	segmentBits = 7
 	segmentMask = 1<<segmentBits - 1
 	sliceBytes  = int(unsafe.Sizeof([]page(nil)))
 	pageBytes   = int(unsafe.Sizeof(page{}))
