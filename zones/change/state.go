@@ -1,6 +1,7 @@
 package change
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"time"
@@ -137,7 +138,7 @@ func (s Stage) AppendState(dst []byte) []byte {
 	return dst
 }
 
-// ParseStage is the inverse of Stage.AppendState, for a stage of the zone apex. It may share b's memory.
+// ParseStage is the inverse of Stage.AppendState, for a stage of the zone apex.
 func ParseStage(b []byte, apex zones.Name) (Stage, error) {
 	r := stateReader{rest: b}
 	if r.byte() != stageStateVersion {
@@ -156,7 +157,7 @@ func ParseStage(b []byte, apex zones.Name) (Stage, error) {
 	q.dname = r.name()
 	q.zone = r.zone()
 	if len(r.rest) > 0 {
-		soa, rest, err := zones.ReadPacked(apex, r.rest)
+		soa, rest, err := zones.ReadPacked(apex, bytes.Clone(r.rest))
 		if err != nil || soa.Type != zones.TypeSOA {
 			return Stage{}, ErrState
 		}
