@@ -8,8 +8,6 @@ import (
 
 	"balefire/dnsserver/wire"
 	"balefire/store"
-	"balefire/store/hotzone"
-	"balefire/zones"
 	"balefire/zones/answer"
 )
 
@@ -105,7 +103,14 @@ func (x *exchange) serve(packet []byte, from netip.Addr, dst []byte) (reply []by
 // ask answers an ordinary question from the zones.
 func (x *exchange) ask(dst []byte) (reply []byte, later bool) {
 	q := &x.query
-	x.holding = x.server.opts.Zones.Find(q.Name, q.Type)
+	if x.mayWait {
+		x.holding = x.server.opts.Zones.Find(q.Name, q.Type)
+	} else {
+		var hot bool
+		if x.holding, hot = x.server.opts.Zones.FindHot(q.Name, q.Type); !hot {
+			return nil, true
+		}
+	}
 	x.held = true
 	switch x.holding.Status {
 	case store.NotHosted:
@@ -113,9 +118,6 @@ func (x *exchange) ask(dst []byte) (reply []byte, later bool) {
 	case store.Here:
 	default:
 		return x.refuse(dst, wire.ServFail, wire.EDENotReady), false
-	}
-	if !x.mayWait && !inMemory(x.holding.View) {
-		return nil, true
 	}
 	err := answer.Resolve(x.holding.View, answer.Question{Name: q.Name, Type: q.Type, DNSSEC: q.DO}, &x.answer)
 	if err != nil {
@@ -127,12 +129,6 @@ func (x *exchange) ask(dst []byte) (reply []byte, later bool) {
 	}
 	x.reply.FromAnswer(&x.answer)
 	return x.append(dst, &x.answer), false
-}
-
-// inMemory reports whether reading the view never waits for a disk.
-func inMemory(v zones.View) bool {
-	_, hot := v.(*hotzone.Zone)
-	return hot
 }
 
 // refuse appends an answer without records.

@@ -31,11 +31,13 @@ import (
 )
 
 // Zones is what the server needs of a node: the zone that a question belongs to. *store.Store satisfies it. It is
-// called by many goroutines at once, and keeps neither name.
+// called by many goroutines at once, and does not keep qname.
 type Zones interface {
 	// Find returns the zone with the longest hosted apex at or above qname; for a DS at an apex, a hosted
-	// parent. It must not wait for a disk.
+	// parent. It may wait for a disk, and so may the view.
 	Find(qname zones.Name, qtype zones.Type) store.Holding
+	// FindHot is Find for those who must not wait; ok is false when Find is to be called by somebody who may.
+	FindHot(qname zones.Name, qtype zones.Type) (h store.Holding, ok bool)
 }
 
 // Options of a Server.
