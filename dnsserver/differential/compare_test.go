@@ -120,7 +120,8 @@ func compare(nsd, knot, balefire *reply) (differing []string, agreed bool) {
 	agreed = true
 	for _, f := range fields {
 		// Whether an answer fits depends on what it is: two that differ, and both fit, say nothing of a third.
-		byChance := f.name == "tc" && !nsd.tc && !knot.tc && !slices.Equal(nsd.answer, knot.answer)
+		byChance := f.name == "tc" && !nsd.tc && !knot.tc &&
+			(!slices.Equal(nsd.answer, knot.answer) || !slices.Equal(nsd.authority, knot.authority))
 		if !f.same(nsd, knot) || byChance {
 			agreed = false
 			if f.decides {

@@ -341,6 +341,27 @@ func generateChains(apex string) string {
 	return g.text.String()
 }
 
+// generateWild makes a zone with wildcards at the apex and below, with delegations and empty non-terminals among them.
+func generateWild(apex string) string {
+	g := &generator{apex: apex}
+	g.add(apex, 300, "SOA", "ns."+apex+" host."+apex+" 1 7200 900 1209600 300")
+	g.add(apex, 300, "NS", "ns."+apex, "ns.away."+apex, "ns.elsewhere.invalid.")
+	for _, name := range []string{"", "one.", "cut.two.", "*."} {
+		g.add("*."+name+apex, 300, "TXT", "wild")
+		g.add("*."+name+apex, 300, "A", "192.0.2.1")
+		g.add("here."+name+apex, 300, "MX", "10 away."+name+apex, "20 ns."+apex)
+		g.add("x.ent."+name+apex, 300, "AAAA", "2001:db8::1")
+		g.add("*.alias."+name+apex, 300, "CNAME", "away."+apex)
+	}
+	g.add("x.*.stars."+apex, 300, "A", "192.0.2.2")
+	for _, name := range []string{"cut.ent.", "cut.one.", "cut.two.", "deep.below.nothing.", "cut.*.lonely."} {
+		g.add(name+apex, 300, "NS", "ns."+apex, "ns."+name+apex, "ns.away."+apex)
+		g.add("ns."+name+apex, 300, "A", "192.0.2.3")
+	}
+	g.add("cut.one."+apex, 300, "DS", "1 13 2 "+strings.Repeat("00", 32))
+	return g.text.String()
+}
+
 // generateApexDNAME makes a zone that is a DNAME.
 func generateApexDNAME(apex, target string) string {
 	return apex + "\t60\tIN\tSOA\tns.elsewhere.invalid. host." + apex + " 1 2 3 4 30\n" +

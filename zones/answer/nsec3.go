@@ -49,7 +49,15 @@ func (a *Answer) denyNSEC3() error {
 	if err != nil || encloser == "" {
 		return err
 	}
-	return a.proveNSEC3(a.wildcardOf(encloser))
+	node, matches, err := a.findNSEC3(a.wildcardOf(encloser))
+	if err != nil {
+		return err
+	}
+	// A wildcard that opt-out leaves out of the chain can't be shown. That there is no DS follows without it (§7.2.4).
+	if matches || a.Kind == NameError || a.q.Type != zones.TypeDS {
+		a.addNSEC3(node)
+	}
+	return nil
 }
 
 // matchNSEC3 proves what types name, which exists, does not have (RFC 5155 §7.2.3). A name that opt-out
