@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -186,4 +187,15 @@ func (s *Store) Outcome(pos Position) (Outcome, error) {
 		return Outcome{}, ErrNotOpen
 	}
 	return p.Outcome(pos.Offset)
+}
+
+// LookupID is Partition.LookupID over all open partitions.
+func (s *Store) LookupID(id zones.ChangeID) (Outcome, error) {
+	for _, p := range s.Partitions() {
+		o, err := p.LookupID(id)
+		if !errors.Is(err, ErrNoOutcome) {
+			return o, err
+		}
+	}
+	return Outcome{}, ErrNoOutcome
 }

@@ -192,20 +192,21 @@ func (b *Builder) Build() (*Zone, error) {
 		b.pop()
 	}
 	b.err = ErrOrder // until the Reset
+	names, err := b.names.done()
+	if err != nil {
+		return nil, err
+	}
+	hashed, err := b.hashed.done()
+	if err != nil {
+		return nil, err
+	}
 	z := b.zone
-	var d denial
-	var err error
-	if z.names, err = b.names.done(); err != nil {
-		return nil, err
-	}
-	if d.hashed, err = b.hashed.done(); err != nil {
-		return nil, err
-	}
-	d.nsec, d.nsec3 = b.nsec.done(), b.nsec3.done()
-	if !d.empty() {
-		z.denial = &d
-	}
+	z.names = names
 	z.apex = z.names.find(b.apex)
+	if d := (denial{nsec: b.nsec.done(), nsec3: b.nsec3.done(), hashed: hashed}); !d.empty() {
+		z.denial = new(denial)
+		*z.denial = d
+	}
 	return &z, nil
 }
 

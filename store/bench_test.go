@@ -1,0 +1,88 @@
+package store_test
+
+import (
+	"fmt"
+	"testing"
+
+	"balefire/store"
+	"balefire/store/storetest"
+	"balefire/zones"
+)
+
+// BenchmarkApply applies changes of single RRsets to 1,000 zones, in batches of the given number of records; each
+// batch is one synced transaction.
+func BenchmarkApply(b *testing.B) {
+	for _, batch := range []int{1, 64, 1000} {
+		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
+			_, p := storetest.Open(b, storetest.Options(b, b.TempDir()))
+			var l storetest.Log
+			const zonesOf = 1000
+			for i := range zonesOf {
+				l.Add(b, storetest.Create(fmt.Sprintf("z%d.", i)))
+			}
+			if _, err := p.Apply(l.Records); err != nil {
+				b.Fatal(err)
+			}
+			from := len(l.Records)
+			a := storetest.Set("x.", 300, zones.TypeA, "192.0.2.1")
+			for i := range b.N {
+				apex := fmt.Sprintf("z%d.", i%zonesOf)
+				l.Add(b, storetest.Put(apex, a.WithOwner(zones.MustParseName(fmt.Sprintf("n%d.%s", i/zonesOf, apex)))))
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for at := from; at < len(l.Records); at += batch {
+				if _, err := p.Apply(l.Records[at:min(at+batch, len(l.Records))]); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+		})
+	}
+}
+
+func find(b *testing.B, hotBytes int64) {
+	opts := storetest.Options(b, b.TempDir())
+	opts.HotBytes = hotBytes
+	s, p := storetest.Open(b, opts)
+	var l storetest.Log
+	var names []zones.Name
+	for i := range 1000 {
+		apex := fmt.Sprintf("z%d.", i)
+		l.Add(b, storetest.Create(apex, storetest.Set("www."+apex, 300, zones.TypeA, "192.0.2.1")))
+		names = append(names, zones.MustParseName("www."+apex))
+	}
+	if _, err := p.Apply(l.Records); err != nil {
+		b.Fatal(err)
+	}
+	for hot := 0; hotBytes > 1 && hot < len(names); {
+		hot = 0
+		for _, n := range names {
+			h := s.Find(n, zones.TypeA)
+			h.Release()
+			if _, ok := s.FindHot(n, zones.TypeA); ok {
+				hot++
+			}
+		}
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	var at zones.Location
+	for i := range b.N {
+		n := names[i%len(names)]
+		h := s.Find(n, zones.TypeA)
+		if h.Status != store.Here {
+			b.Fatal(h.Err)
+		}
+		if err := h.View.Find(n, &at); err != nil || !at.Exact {
+			b.Fatal(err)
+		}
+		h.Release()
+	}
+}
+
+// BenchmarkFindHot finds a zone and a name in memory, without an allocation.
+func BenchmarkFindHot(b *testing.B) { find(b, 64<<20) }
+
+// BenchmarkFindCold finds a zone and a name in Badger.
+func BenchmarkFindCold(b *testing.B) { find(b, 1) }
