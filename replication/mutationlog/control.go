@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -195,38 +194,13 @@ func (c *Control) save(namespace string) {
 	cache := cacheFile{V: controlVersion, Namespace: namespace, Topic: hex.EncodeToString(c.topic[:]), Next: c.next, Records: c.records}
 	text, err := cache.seal()
 	if err == nil && c.file != "" && !bytes.Equal(text, c.cacheText) {
-		err = replaceFile(c.file, text)
+		err = ReplaceFile(c.file, text)
 	}
 	if err != nil {
 		c.log.Warn().Err(err).Msg("the copy of the control topic can't be written")
 		return
 	}
 	c.cacheText = text
-}
-
-// replaceFile puts a new file in the place of an old one: a crash leaves the one or the other.
-func replaceFile(file string, text []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	_, err = f.Write(text)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), file); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(file))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // adopt takes the control topic for the namespace's, and says where reading it goes on.

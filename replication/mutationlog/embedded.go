@@ -111,14 +111,7 @@ func lockDirectory(dir string) (*directoryLock, error) {
 // syncTree makes the names in dir and its folders durable. The broker syncs what it writes, but not the folders.
 func syncTree(dir string) error {
 	for _, folder := range []string{dir, filepath.Join(dir, partitionFolder)} {
-		f, err := os.Open(folder)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		if err := SyncFolder(folder); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("sync %s: %w", folder, err)
 		}
 	}

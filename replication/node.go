@@ -1,0 +1,276 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"balefire/replication/mutationlog"
+	"balefire/store"
+	"balefire/zones"
+	"balefire/zones/change"
+)
+
+// Options say what a node is made of.
+type Options struct {
+	// Dir is the node's data directory.
+	Dir string
+	// Log says which log. Its Dir and CacheFile are set here.
+	Log mutationlog.Options
+	// Store is handed to the store. Its Dir, Belongs and Alarm are set here.
+	Store store.Options
+	// TrimAbove is the size in octets above which the embedded log is trimmed; 0 means 64 MiB.
+	TrimAbove int64
+	// TrimInterval is how often that is looked at; 0 means 10 s.
+	TrimInterval time.Duration
+	// Metrics are registered here; nil means nowhere.
+	Metrics prometheus.Registerer
+	Logger  zerolog.Logger
+}
+
+// Scope says how far a change must have come for Wait.
+type Scope uint8
+
+const (
+	// ThisNode: applied on this node.
+	ThisNode Scope = iota
+	// Region: applied on every node of this region that has the partition.
+	Region
+	// Everywhere: applied on every node of the namespace that has the partition.
+	Everywhere
+)
+
+var (
+	// ErrHalted means that the partition has stopped applying for good, until the node is started again or the
+	// partition rebuilt.
+	ErrHalted = errors.New("the partition has stopped applying")
+	// ErrScope means that this node can't tell how far others have come.
+	ErrScope = errors.New("how far other nodes have come is not known here")
+	// ErrNotOpen means that the partition isn't held by this node, or not open yet.
+	ErrNotOpen = errors.New("the partition is not open on this node")
+	// ErrClosed means that the node is being closed.
+	ErrClosed = errors.New("the node is closed")
+)
+
+// An Alarm is something that people should know of, and that the node can't mend.
+type Alarm struct {
+	Partition int32 // -1: not about one
+	Zone      zones.Name
+	Err       error
+	Time      time.Time
+}
+
+// maxAlarms bounds how many alarms are kept to be shown. All are logged and counted.
+const maxAlarms = 100
+
+// Node is a node's part in its namespace. It holds all partitions. Its methods may be used from many goroutines.
+type Node struct {
+	opts    Options
+	logger  zerolog.Logger
+	log     *mutationlog.Log
+	store   *store.Store
+	metrics *metrics
+	marks   *marks
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+	close  sync.Once
+
+	replicas atomic.Pointer[[]*replica] // by partition; nil until their number is known
+
+	alarmMu sync.Mutex
+	alarms  []Alarm
+}
+
+// Start opens the log and the store under Options.Dir, and begins to take every partition through its phases. It
+// waits for neither the log nor the partitions: see Ready. The error is about the node's own directory, which another process may
+// have, or about its options.
+func Start(opts Options) (_ *Node, err error) {
+	if opts.TrimAbove == 0 {
+		opts.TrimAbove = defaultTrimAbove
+	}
+	if opts.TrimInterval == 0 {
+		opts.TrimInterval = defaultTrimInterval
+	}
+	n := &Node{opts: opts, logger: opts.Logger}
+	n.metrics = newMetrics(n)
+	opts.Log.Dir = filepath.Join(opts.Dir, "log")
+	opts.Log.CacheFile = filepath.Join(opts.Dir, "control.json")
+	opts.Log.Logger = opts.Logger.With().Str("part", "log").Logger()
+	opts.Store.Dir = opts.Dir
+	opts.Store.Alarm = func(a store.Alarm) { n.alarm(a.Partition, a.Zone, a.Err) }
+	opts.Store.Belongs = func(key []byte, partition int32) bool {
+		count := n.log.Partitions()
+		return count > 0 && mutationlog.PartitionOf(key, count) == partition
+	}
+	// The store makes the directory that the log's files go into.
+	if n.store, err = store.New(opts.Store); err != nil {
+		return nil, fmt.Errorf("store in %s: %w", opts.Dir, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.store.Close())
+		}
+	}()
+	if n.marks, err = loadMarks(filepath.Join(opts.Dir, "caught-up.json")); err != nil {
+		n.logger.Warn().Err(err).Msg("how far the partitions had come is not known; they are ready when they have caught up again")
+	}
+	if n.log, err = mutationlog.Open(opts.Log); err != nil {
+		return nil, err
+	}
+	if opts.Metrics != nil {
+		if err := opts.Metrics.Register(n.metrics); err != nil {
+			return nil, errors.Join(fmt.Errorf("metrics: %w", err), n.log.Close())
+		}
+	}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	if n.log.Partitions() > 0 {
+		n.takePartitions() // as the control topic said last
+	}
+	n.work.Go(n.run)
+	return n, nil
+}
+
+// run waits for the log to be known, and then keeps the embedded one small.
+func (n *Node) run() {
+	if n.replicas.Load() == nil {
+		select {
+		case <-n.log.Established():
+			n.takePartitions()
+		case <-n.ctx.Done():
+			return
+		}
+	}
+	n.maintain()
+}
+
+// takePartitions begins with all partitions of the namespace.
+func (n *Node) takePartitions() {
+	count := n.log.Partitions()
+	all := make([]*replica, count)
+	for i := range all {
+		all[i] = newReplica(n, int32(i), n.log.TopicID())
+	}
+	n.replicas.Store(&all)
+	// Few at a time: opening reads the disk, and all at once would only wait for each other.
+	slots := make(chan struct{}, openAtOnce)
+	for _, r := range all {
+		n.work.Go(func() { r.run(n.ctx, slots) })
+	}
+}
+
+const openAtOnce = 4
+
+// Store returns the store, to read from.
+func (n *Node) Store() *store.Store { return n.store }
+
+// Log returns the log, for its status, the control topic and the cookie secrets.
+func (n *Node) Log() *mutationlog.Log { return n.log }
+
+// Failed gives the failure after which the process should end, to begin again with what is on its disk: the embedded broker
+// could not keep its files.
+func (n *Node) Failed() <-chan error { return n.log.Failed() }
+
+// Publish appends a change set to the log and returns its position. It is not checked here but for its size: a
+// *zones.Rejection. An error of the log is marked mutationlog.ErrRefused, ErrTooLarge or ErrUnknown; after ErrUnknown the
+// change set may be published again with the same ID.
+func (n *Node) Publish(ctx context.Context, cs *zones.ChangeSet) (store.Position, error) {
+	began := time.Now()
+	position, err := n.publish(ctx, cs)
+	n.metrics.published(time.Since(began), err)
+	if err != nil {
+		return store.Position{}, fmt.Errorf("publish change set %s: %w", cs.ID, err)
+	}
+	return position, nil
+}
+
+func (n *Node) publish(ctx context.Context, cs *zones.ChangeSet) (store.Position, error) {
+	value, err := change.Encode(cs)
+	if err != nil {
+		return store.Position{}, err
+	}
+	count := n.log.Partitions()
+	if count == 0 {
+		return store.Position{}, fmt.Errorf("%w: %w", mutationlog.ErrRefused, mutationlog.ErrNotEstablished)
+	}
+	key := []byte(cs.Zone.String())
+	partition := mutationlog.PartitionOf(key, count)
+	offset, err := n.log.Publish(ctx, partition, key, value)
+	if err != nil {
+		return store.Position{}, err
+	}
+	return store.Position{Partition: partition, Offset: offset}, nil
+}
+
+// PartitionOf returns the partition of a zone; ok is false while the number of partitions is not known.
+func (n *Node) PartitionOf(apex zones.Name) (partition int32, ok bool) {
+	count := n.log.Partitions()
+	if count == 0 {
+		return 0, false
+	}
+	return mutationlog.PartitionOf([]byte(apex.String()), count), true
+}
+
+// Wait waits until the change set at a position is applied or rejected, and returns what became of it. A position
+// that was applied long ago is store.ErrNoOutcome; a partition that has stopped, ErrHalted.
+func (n *Node) Wait(ctx context.Context, position store.Position, scope Scope) (store.Outcome, error) {
+	if scope != ThisNode && !n.log.Status().Embedded {
+		return store.Outcome{}, fmt.Errorf("wait for %s: %w", position, ErrScope)
+	}
+	all := n.replicas.Load()
+	if all == nil || position.Partition < 0 || int(position.Partition) >= len(*all) {
+		return store.Outcome{}, fmt.Errorf("wait for %s: %w", position, ErrNotOpen)
+	}
+	outcome, err := (*all)[position.Partition].wait(ctx, position.Offset)
+	if err != nil {
+		return store.Outcome{}, fmt.Errorf("wait for %s: %w", position, err)
+	}
+	return outcome, nil
+}
+
+// Alarms returns the latest alarms, oldest first.
+func (n *Node) Alarms() []Alarm {
+	n.alarmMu.Lock()
+	defer n.alarmMu.Unlock()
+	return append([]Alarm(nil), n.alarms...)
+}
+
+func (n *Node) alarm(partition int32, zone zones.Name, err error) {
+	n.metrics.alarms.Inc()
+	event := n.logger.Error().Err(err).Int32("partition", partition)
+	if zone != "" {
+		event = event.Str("zone", zone.String())
+	}
+	event.Msg("alarm")
+	n.alarmMu.Lock()
+	defer n.alarmMu.Unlock()
+	if len(n.alarms) == maxAlarms {
+		n.alarms = n.alarms[1:]
+	}
+	n.alarms = append(n.alarms, Alarm{Partition: partition, Zone: zone, Err: err, Time: time.Now()})
+}
+
+// Close stops applying, then closes the log and the store. It waits for those who read.
+func (n *Node) Close() error {
+	var err error
+	n.close.Do(func() {
+		n.cancel()
+		n.work.Wait()
+		if n.replicas.Load() != nil {
+			n.mark()
+		}
+		if n.opts.Metrics != nil {
+			n.opts.Metrics.Unregister(n.metrics)
+		}
+		err = errors.Join(n.log.Close(), n.store.Close())
+	})
+	return err
+}

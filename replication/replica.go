@@ -1,0 +1,405 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"balefire/replication/mutationlog"
+	"balefire/store"
+)
+
+const (
+	// retryWait is how long a replica waits before it tries again what may pass: the log out of reach, the disk full.
+	retryWait = time.Second
+	// maxReopens bounds how often a partition is opened again, after a commit that failed, without having come further.
+	maxReopens = 3
+)
+
+// errHistory marks a log that is not the one that the copy was made from.
+var errHistory = errors.New("the log has another history than the local copy")
+
+// replica is this node's copy of one partition.
+type replica struct {
+	node   *Node
+	number int32
+	topic  [16]byte
+
+	waiters waiters
+	rebuilt bool // by run alone
+
+	// By maintain alone.
+	savedAt time.Time     // when the last snapshot was finished
+	savedIn time.Duration // how long it took
+
+	mu        sync.Mutex
+	partition *store.Partition // nil while it is not open
+	trouble   error            // why it is not open, or not applying just now; nil when all is well
+	halted    error            // why it stopped for good
+	target    int64            // the log's last offset when it was first seen in this process; -2 before
+	end       int64            // the log's end, as last heard; -1 before
+	reached   bool             // it has been there, in this process
+	caughtUp  bool             // it has been there, in this process or when last up
+}
+
+func newReplica(n *Node, number int32, topic [16]byte) *replica {
+	return &replica{node: n, number: number, topic: topic, target: -2, end: -1}
+}
+
+// run takes the partition through its phases until the context ends or it can't go on.
+func (r *replica) run(ctx context.Context, slots chan struct{}) {
+	defer r.waiters.fail(ErrClosed)
+	select {
+	case slots <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	err := r.open(ctx)
+	<-slots
+	for reopens, before := 0, int64(-2); ; {
+		if err == nil {
+			err = r.follow(ctx)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if at := r.applied().Offset; at > before {
+			reopens, before = 0, at
+		}
+		switch {
+		case errors.Is(err, store.ErrPoisoned) && reopens < maxReopens:
+			// A commit failed: what it left is known only after the database was opened again.
+			reopens++
+			r.node.logger.Warn().Err(err).Int32("partition", r.number).Msg("opening the partition again")
+			err = r.reopen(ctx)
+			continue
+		case errors.Is(err, store.ErrCorrupt):
+			if err = r.rebuild(ctx, err); err == nil {
+				continue
+			}
+			r.halt(err)
+			return
+		case final(err):
+			r.halt(err)
+			return
+		}
+		r.setTrouble(err)
+		if !r.node.sleep(ctx, retryWait+rand.N(retryWait/4)) {
+			return
+		}
+		err = nil
+		if r.opened() == nil {
+			err = r.open(ctx)
+		}
+	}
+}
+
+// final reports whether an error does not pass by waiting.
+func final(err error) bool {
+	var mismatch *mutationlog.MismatchError
+	switch {
+	case errors.Is(err, errHistory), errors.Is(err, errPanicked), errors.As(err, &mismatch), errors.Is(err, mutationlog.ErrCorrupt),
+		errors.Is(err, store.ErrNewer), errors.Is(err, store.ErrOtherTopic), errors.Is(err, store.ErrGap), errors.Is(err, store.ErrPoisoned),
+		errors.Is(err, errUnknownApply):
+		return true
+	}
+	return false
+}
+
+var (
+	errPanicked = errors.New("applying panicked")
+	// errUnknownApply marks an error of Apply that is none of those that are known to pass.
+	errUnknownApply = errors.New("apply failed")
+)
+
+// open opens the local copy, rebuilding it when it contradicts itself.
+func (r *replica) open(ctx context.Context) error {
+	p, err := r.node.store.Open(r.number, r.topic)
+	if errors.Is(err, store.ErrCorrupt) {
+		r.node.alarm(r.number, "", fmt.Errorf("the local copy of partition %d: %w", r.number, err))
+		return r.rebuild(ctx, err)
+	}
+	if err != nil {
+		return fmt.Errorf("open partition %d: %w", r.number, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.partition = p
+	r.caughtUp = r.caughtUp || r.node.marks.reached(r.topic, r.number, p.Applied().Offset)
+	return nil
+}
+
+func (r *replica) reopen(ctx context.Context) error {
+	if err := r.closePartition(); err != nil {
+		r.node.logger.Warn().Err(err).Int32("partition", r.number).Msg("closing a partition whose commit failed")
+	}
+	return r.open(ctx)
+}
+
+func (r *replica) closePartition() error {
+	r.mu.Lock()
+	p := r.partition
+	r.partition = nil
+	r.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	return p.Close()
+}
+
+// follow makes sure that the log is the copy's, and applies it until something is in the way.
+func (r *replica) follow(ctx context.Context) error {
+	select {
+	case <-r.node.log.Established():
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(retryWait): // why is in the log's status
+		s := r.node.log.Status()
+		if s.Fault != nil {
+			return s.Fault
+		}
+		return fmt.Errorf("%w: %v", mutationlog.ErrNotEstablished, s.Trying)
+	}
+	bounds, err := r.node.log.Bounds(ctx)
+	if err != nil {
+		return err
+	}
+	b, ok := bounds[r.number]
+	if !ok {
+		return fmt.Errorf("partition %d: its broker does not answer", r.number)
+	}
+	if err := r.reachesBack(ctx, b); err != nil {
+		return err
+	}
+	r.sawEnd(b.End)
+	stream, compare, err := r.consume(b)
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	for {
+		batch, err := stream.Next(ctx)
+		if err != nil {
+			return ofHistory(err)
+		}
+		records := convert(batch.Records)
+		if compare {
+			if err := r.compareLast(records[0]); err != nil {
+				return err
+			}
+			compare = false
+		}
+		if err := r.apply(ctx, records); err != nil {
+			return err
+		}
+		r.sawEnd(batch.End)
+	}
+}
+
+// ofHistory marks the errors of a stream that say that the log is another one than it was.
+func ofHistory(err error) error {
+	var outOfRange *mutationlog.OutOfRangeError
+	var diverged *mutationlog.DivergedError
+	if errors.As(err, &outOfRange) || errors.As(err, &diverged) {
+		return fmt.Errorf("%w: %w", errHistory, err)
+	}
+	return err
+}
+
+// reachesBack requires that the log goes on where the copy ends. A copy that the log no longer reaches is replaced by a
+// snapshot that it does.
+func (r *replica) reachesBack(ctx context.Context, b mutationlog.Bounds) error {
+	applied := r.applied()
+	switch {
+	case applied.Offset >= b.End:
+		return fmt.Errorf("%w: it ends at offset %d, the copy at %d", errHistory, b.End-1, applied.Offset)
+	case b.Start <= applied.Offset+1:
+		return nil
+	}
+	gap := fmt.Errorf("%w: it begins at offset %d, the copy ends at %d: what was between is gone", errHistory, b.Start, applied.Offset)
+	if err := r.restoreFrom(ctx, b.Start-1, gap); err != nil {
+		return err
+	}
+	if applied := r.applied(); b.Start > applied.Offset+1 || applied.Offset >= b.End {
+		return gap
+	}
+	return nil
+}
+
+// consume begins to read the log. compare says that the first record is the copy's last, to be compared.
+func (r *replica) consume(b mutationlog.Bounds) (stream *mutationlog.Stream, compare bool, err error) {
+	applied := r.applied()
+	from, epoch := applied.Offset+1, applied.LeaderEpoch
+	if compare = applied.Offset >= 0 && applied.Offset >= b.Start; compare {
+		from = applied.Offset
+	}
+	if applied.Offset < 0 {
+		epoch = -1
+	}
+	stream, err = r.node.log.Consume(r.number, from, epoch)
+	return stream, compare, err
+}
+
+// compareLast compares the copy's last record with the log's at the same offset.
+func (r *replica) compareLast(record store.Record) error {
+	applied := r.applied()
+	if record.Offset != applied.Offset {
+		return fmt.Errorf("%w: offset %d, the copy's last, is not in it", errHistory, applied.Offset)
+	}
+	if store.HashRecord(record.Key, record.Value) != applied.RecordHash {
+		return fmt.Errorf("%w: another record at offset %d", errHistory, applied.Offset)
+	}
+	return nil
+}
+
+func convert(records []mutationlog.Record) []store.Record {
+	converted := make([]store.Record, len(records))
+	for i, r := range records {
+		converted[i] = store.Record{Offset: r.Offset, LeaderEpoch: r.LeaderEpoch, Time: r.Time, Key: r.Key, Value: r.Value}
+	}
+	return converted
+}
+
+// apply applies records, however long the disk is full, and announces what became of them.
+func (r *replica) apply(ctx context.Context, records []store.Record) error {
+	for {
+		p := r.opened()
+		outcomes, err := applyRecovered(p, records)
+		r.announce(p.Applied().Offset, outcomes)
+		if err == nil {
+			r.setTrouble(nil)
+			return nil
+		}
+		if errors.Is(err, store.ErrClosed) {
+			return err
+		}
+		if !errors.Is(err, store.ErrDiskReserve) {
+			if errors.Is(err, store.ErrPoisoned) || errors.Is(err, store.ErrCorrupt) || final(err) {
+				return err
+			}
+			return fmt.Errorf("%w: %w", errUnknownApply, err)
+		}
+		if r.setTrouble(err) {
+			r.node.alarm(r.number, "", err)
+		}
+		// Apply skips what it has applied already.
+		if !r.node.sleep(ctx, retryWait) {
+			return ctx.Err()
+		}
+	}
+}
+
+// applyRecovered turns a panic into an error: one partition stops, not the node.
+func applyRecovered(p *store.Partition, records []store.Record) (outcomes []store.Outcome, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%w: %v\n%s", errPanicked, v, debug.Stack())
+		}
+	}()
+	return p.Apply(records)
+}
+
+// announce tells those who wait.
+func (r *replica) announce(applied int64, outcomes []store.Outcome) {
+	r.waiters.announce(applied, outcomes)
+	r.node.metrics.applied(outcomes)
+	r.mu.Lock()
+	reached := !r.reached && r.target >= -1 && applied >= r.target
+	if reached {
+		r.reached, r.caughtUp = true, true
+	}
+	r.mu.Unlock()
+	if reached {
+		r.node.mark()
+	}
+}
+
+// sawEnd notes where the log ends.
+func (r *replica) sawEnd(end int64) {
+	r.mu.Lock()
+	r.end = max(r.end, end)
+	if r.target < -1 {
+		r.target = end - 1
+	}
+	r.mu.Unlock()
+	r.announce(r.applied().Offset, nil) // it may be there already
+}
+
+// halt stops applying for good. What the partition holds is still answered from.
+func (r *replica) halt(err error) {
+	err = fmt.Errorf("partition %d: %w: %w", r.number, ErrHalted, err)
+	r.mu.Lock()
+	r.halted, r.trouble = err, err
+	r.mu.Unlock()
+	r.waiters.fail(err)
+	r.node.alarm(r.number, "", err)
+}
+
+// setTrouble notes what is in the way, or that nothing is, and reports whether it is new.
+func (r *replica) setTrouble(err error) (fresh bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	fresh = err != nil && r.trouble == nil
+	if fresh {
+		r.node.logger.Warn().Err(err).Int32("partition", r.number).Msg("partition is not applying just now")
+	}
+	r.trouble = err
+	return fresh
+}
+
+func (r *replica) opened() *store.Partition {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.partition
+}
+
+// applied returns how far the copy has come.
+func (r *replica) applied() store.Applied {
+	if p := r.opened(); p != nil {
+		return p.Applied()
+	}
+	return store.Applied{Offset: -1, LeaderEpoch: -1}
+}
+
+// wait waits for the outcome at an offset.
+func (r *replica) wait(ctx context.Context, offset int64) (store.Outcome, error) {
+	r.mu.Lock()
+	p, halted := r.partition, r.halted
+	r.mu.Unlock()
+	if p == nil {
+		return store.Outcome{}, errors.Join(ErrNotOpen, halted)
+	}
+	// First among those who wait, then a look at what is applied: nothing falls between.
+	arrived, leave, err := r.waiters.join(offset)
+	if err != nil {
+		return store.Outcome{}, err
+	}
+	defer leave()
+	if p.Applied().Offset >= offset {
+		return p.Outcome(offset)
+	}
+	if halted != nil {
+		return store.Outcome{}, halted
+	}
+	select {
+	case a := <-arrived:
+		return a.outcome, a.err
+	case <-ctx.Done():
+		return store.Outcome{}, ctx.Err()
+	}
+}
+
+func (n *Node) sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
