@@ -40,7 +40,7 @@ func (p *Partition) commit(over *overlay, ts uint64) error {
 func writeOverlay(p *Partition, over *overlay, ts uint64) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("Badger panicked: %v", r)
+			err = fmt.Errorf("badger panicked: %v", r)
 		}
 	}()
 	if p.store.opts.FailCommit != nil {

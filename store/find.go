@@ -83,6 +83,12 @@ func (s *Store) apexOf(qname zones.Name, qtype zones.Type) (apex zones.Name, v a
 	return apex, v, hosted
 }
 
+// settle waits until what is being published is in the index, too.
+func (p *Partition) settle() {
+	p.viewMu.Lock()
+	defer p.viewMu.Unlock()
+}
+
 // findCold opens a view of Badger.
 func (s *Store) findCold(qname zones.Name, qtype zones.Type) Holding {
 	// The index may be a moment behind or ahead of the published position: then it is asked again.
@@ -101,8 +107,7 @@ func (s *Store) findCold(qname zones.Name, qtype zones.Type) Holding {
 			return Holding{Status: Unavailable, Apex: apex, Err: p.suspect(apex, err)}
 		}
 		if view == nil {
-			p.viewMu.Lock() // until what is being published is in the index, too
-			p.viewMu.Unlock()
+			p.settle()
 			continue
 		}
 		s.hot.cold.Add(1)

@@ -31,8 +31,12 @@ func anyName(below zones.Name) *rapid.Generator[zones.Name] {
 
 func anyKey() *rapid.Generator[zones.Key] {
 	return rapid.SampledFrom([]zones.Key{
-		{Type: zones.TypeA}, {Type: zones.TypeNS}, {Type: zones.TypeNSEC3}, {Type: 0xffff},
-		{Type: zones.TypeRRSIG, Covered: zones.TypeA}, {Type: zones.TypeRRSIG, Covered: zones.TypeNSEC3},
+		{Type: zones.TypeA},
+		{Type: zones.TypeNS},
+		{Type: zones.TypeNSEC3},
+		{Type: 0xffff},
+		{Type: zones.TypeRRSIG, Covered: zones.TypeA},
+		{Type: zones.TypeRRSIG, Covered: zones.TypeNSEC3},
 	})
 }
 

@@ -135,7 +135,7 @@ const (
 func openDatabase(dir string, memTable int64, log zerolog.Logger) (db *badger.DB, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			db, err = nil, fmt.Errorf("Badger panicked: %v: %w", r, ErrCorrupt)
+			db, err = nil, fmt.Errorf("badger panicked: %v: %w", r, ErrCorrupt)
 		}
 	}()
 	db, err = badger.OpenManaged(badgerOptions(dir, memTable, log))
@@ -184,7 +184,7 @@ func (s *Store) openPartition(number int32, topicID [16]byte) (*Partition, error
 	if p.db, err = openDatabase(filepath.Join(dir, badgerDir), s.opts.MemTableSize, p.log); err != nil {
 		return nil, err
 	}
-	// Half of what is left after the largest record may be used before a batch is full.
+	// Badger takes what is below its limits; the rest is for the applied offset and the state.
 	p.maxEntries = int(p.db.MaxBatchCount()) - 8
 	p.maxBytes = p.db.MaxBatchSize() - 4096
 	if err := p.recover(); err != nil {
@@ -197,7 +197,7 @@ func (s *Store) openPartition(number int32, topicID [16]byte) (*Partition, error
 func (p *Partition) recover() (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("Badger panicked: %v: %w", r, ErrCorrupt)
+			err = fmt.Errorf("badger panicked: %v: %w", r, ErrCorrupt)
 		}
 	}()
 	r := openReader(p.db, math.MaxUint64, nil) // nobody writes yet

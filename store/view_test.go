@@ -68,8 +68,10 @@ func TestHotIsCold(t *testing.T) {
 		storetest.Set("0p9mhaveqvm6t7vbl5lop2u3t2rp3tom.signed.", 300, zones.TypeNSEC3, "1 0 0 - 2t7b4g4vsa5smi47k61mv5bv1a22bojr A"),
 		storetest.Set("2t7b4g4vsa5smi47k61mv5bv1a22bojr.signed.", 300, zones.TypeNSEC3, "1 0 0 - 0p9mhaveqvm6t7vbl5lop2u3t2rp3tom A"),
 	))
-	questions := []string{"signed.", "a.signed.", "b.signed.", "c.b.signed.", "x.signed.", "zz.signed.", "glue.d.signed.", "y.d.signed.",
-		"000.signed.", "0p9mhaveqvm6t7vbl5lop2u3t2rp3tom.signed.", "1.signed.", "z.signed."}
+	questions := []string{
+		"signed.", "a.signed.", "b.signed.", "c.b.signed.", "x.signed.", "zz.signed.", "glue.d.signed.", "y.d.signed.",
+		"000.signed.", "0p9mhaveqvm6t7vbl5lop2u3t2rp3tom.signed.", "1.signed.", "z.signed.",
+	}
 	for _, apex := range apexes {
 		for _, label := range []string{"", "a.", "b.", "c.", "www.", "*.", "ns.", "deep.er.", "er.", "x.y.z.", "y.z.", "z.", "no.x.y.z.", `\000.`, `\001.`, `\001.a.`, "n.a.", "n.n.b."} {
 			questions = append(questions, strings.TrimPrefix(label+strings.TrimPrefix(apex, "."), ".")+map[bool]string{true: ".", false: ""}[label+apex == "."])
