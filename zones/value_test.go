@@ -15,9 +15,18 @@ func TestSerialIsAfter(t *testing.T) {
 		a, b Serial
 		want bool
 	}{
-		{1, 0, true}, {0, 1, false}, {5, 5, false}, {44, 0, true}, {100, 44, true}, {half + 99, 100, true},
-		{half + 100, 100, false}, {100, half + 100, false}, // exactly half apart: neither
-		{0, half + 1, true}, {0, 0xffffffff, true}, {0xffffffff, 0, false}, {100, half + 101, true},
+		{1, 0, true},
+		{0, 1, false},
+		{5, 5, false},
+		{44, 0, true},
+		{100, 44, true},
+		{half + 99, 100, true},
+		{half + 100, 100, false},
+		{100, half + 100, false}, // exactly half apart: neither
+		{0, half + 1, true},
+		{0, 0xffffffff, true},
+		{0xffffffff, 0, false},
+		{100, half + 101, true},
 	}
 	for _, test := range tests {
 		if got := test.a.IsAfter(test.b); got != test.want {
