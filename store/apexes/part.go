@@ -75,8 +75,8 @@ func (p *part) locate(hash uint64, n zones.Name) int {
 		if word == 0 {
 			return -1
 		}
-		if uint32(word>>32) == uint32(hash) && uint32(word) != deadName {
-			// A valid name is no prefix of another, so that as many octets as n has decide.
+		if uint32(word>>32) == uint32(hash) {
+			// A valid name is no prefix of another, so that as many octets as n has decide. deadName is past the end.
 			at := int(uint32(word))
 			if at+len(n) <= int(p.end.Load()) && string(p.names[at:at+len(n)]) == string(n) {
 				return i

@@ -217,6 +217,31 @@ func TestNewerVersion(t *testing.T) {
 	}
 }
 
+// endless is a stream of zeros that counts what was read of it.
+type endless struct{ read int }
+
+func (e *endless) Read(b []byte) (int, error) {
+	clear(b)
+	e.read += len(b)
+	return len(b), nil
+}
+
+// TestLengthsOverTheLimit follows frames of too large lengths with all the octets they ask for: none may be read.
+func TestLengthsOverTheLimit(t *testing.T) {
+	for _, f := range []frame{
+		{kind: kindEntries, entries: 1, raw: 100, stored: maxStored + 1},
+		{kind: kindEntries, entries: 1, raw: maxRaw + 1, stored: 100},
+		{kind: kindEntries, entries: 1, raw: 1<<32 - 1, stored: 1<<32 - 1},
+		{kind: kindFooter, raw: footerSize, stored: 1<<32 - 1},
+	} {
+		var rest endless
+		_, err := Verify(io.MultiReader(bytes.NewReader(f.append(sampleHeader.append(nil), nil)), &rest))
+		if !errors.Is(err, ErrDamaged) || rest.read > 0 {
+			t.Errorf("%+v: %d octets were read, %v", f, rest.read, err)
+		}
+	}
+}
+
 // TestLyingFrames makes frames whose checksums are right and whose content is not.
 func TestLyingFrames(t *testing.T) {
 	encoder, err := zstd.NewWriter(nil)
