@@ -170,6 +170,7 @@ func TestRecordText(t *testing.T) {
 }
 
 // What the subset means is what expr-lang means: random expressions of the subset give what its own machine gives.
+// Its optimizer is off: it drops operands that would have failed, and how much it drops is no part of the language.
 func TestConditionsAgainstExprLang(t *testing.T) {
 	s := subject(t)
 	records := []string{"192.0.2.1", "192.0.2.2"}
@@ -186,7 +187,7 @@ func TestConditionsAgainstExprLang(t *testing.T) {
 		if err != nil && strings.Contains(err.Error(), "at most 256 parts") {
 			return
 		}
-		program, cerr := expr.Compile(text, expr.Env(env))
+		program, cerr := expr.Compile(text, expr.Env(env), expr.Optimize(false))
 		if cerr != nil {
 			t.Fatalf("%s: not in the language: %v", text, cerr)
 		}
