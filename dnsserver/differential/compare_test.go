@@ -91,6 +91,12 @@ func (c comparison) describe() string {
 			fmt.Fprintf(&b, "  %s %-10s %.200s\n", who, section.name, line)
 		}
 	}
+	if q := c.q; slices.Contains(c.differing, "tc") && !q.tcp {
+		q.tcp = true
+		if whole, err := c.again(q); err == nil {
+			b.WriteString(whole.describe())
+		}
+	}
 	return b.String()
 }
 
