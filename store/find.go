@@ -111,7 +111,7 @@ func (s *Store) findCold(qname zones.Name, qtype zones.Type) Holding {
 			continue
 		}
 		s.hot.cold.Add(1)
-		if s.fitsMemory(view.z) && s.hot.worthLoading(v.Slot) {
+		if s.fitsMemory(view.z) && p.Suspicious() == nil && s.hot.worthLoading(v.Slot) {
 			s.loader.ask(p, apex)
 		}
 		return Holding{Status: Here, Apex: apex, View: view, cold: view}

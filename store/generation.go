@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -198,7 +199,7 @@ func (p *Partition) collector() {
 			default:
 			}
 			var err error
-			if more, err = p.collect(); err != nil {
+			if more, err = p.collect(); err != nil && !errors.Is(err, ErrPoisoned) {
 				p.log.Warn().Err(err).Msg("removing a dead generation")
 			}
 		}

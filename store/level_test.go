@@ -2,6 +2,8 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -146,5 +148,39 @@ func TestNoResurrection(t *testing.T) {
 		if got := content(t, s, "example."); len(got) != want {
 			t.Fatalf("round %d: %v", round, got)
 		}
+	}
+}
+
+// TestLargeBatch applies more in one call than fits a transaction: the record that is one too many must leave nothing
+// behind in the transaction before it.
+func TestLargeBatch(t *testing.T) {
+	var l storetest.Log
+	l.Add(t, storetest.Create("example."))
+	text := `"` + strings.Repeat("x", 250) + `"`
+	for i := range 60 {
+		l.Add(t, storetest.Put("example.", storetest.Set(fmt.Sprintf("n%d.example.", i%50), 60, zones.TypeTXT,
+			strings.TrimSpace(strings.Repeat(text+" ", 200)), fmt.Sprintf(`"%d"`, i))))
+	}
+	var digests []zones.Digest
+	for _, size := range []int{1, len(l.Records)} {
+		opts := storetest.Options(t, t.TempDir())
+		commits := 0
+		opts.FailCommit = func() error {
+			commits++
+			return nil
+		}
+		_, p := storetest.Open(t, opts)
+		for at := 0; at < len(l.Records); at += size {
+			apply(t, p, l.Records[at:min(at+size, len(l.Records))])
+		}
+		if size > 1 && (commits < 2 || commits > 10) {
+			t.Errorf("%d records in %d transactions", len(l.Records), commits)
+		}
+		check(t, p)
+		digest, _ := p.Digest()
+		digests = append(digests, digest)
+	}
+	if digests[0] != digests[1] {
+		t.Error("one by one and all at once differ")
 	}
 }

@@ -302,14 +302,18 @@ func (r session) end() {
 	}
 }
 
-// discard tells Badger which versions nobody needs any more: those before the published state, the
-// oldest open reader, and the last verified snapshot, from which increments may be taken.
+// discard tells Badger which versions nobody needs any more.
 func (p *Partition) discard() {
 	p.readMu.Lock()
 	defer p.readMu.Unlock()
-	if p.closed {
-		return
+	if !p.closed {
+		p.db.SetDiscardTs(p.discardTs())
 	}
+}
+
+// discardTs is up to where versions that have a later one may go: the published state, the oldest open reader, or
+// the last verified snapshot, from which increments may be taken. The caller holds readMu.
+func (p *Partition) discardTs() uint64 {
 	ts := p.published.Load().ts()
 	for open := range p.readers {
 		ts = min(ts, open)
@@ -317,7 +321,7 @@ func (p *Partition) discard() {
 	if verified := p.verified.Load(); verified >= 0 {
 		ts = min(ts, commitTs(verified))
 	}
-	p.db.SetDiscardTs(ts)
+	return ts
 }
 
 // Verified tells the partition that a snapshot at offset has been verified. Once there is one, versions after the
