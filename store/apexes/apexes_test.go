@@ -64,14 +64,14 @@ func TestAgainstMap(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	x, want := New(), map[zones.Name]Value{}
 	name := func() zones.Name {
-		n := fmt.Sprintf("z%d.", rng.IntN(3000))
+		n := fmt.Sprintf("z%d.", rng.IntN(1500))
 		for range rng.IntN(3) {
 			n = fmt.Sprintf("%c.", 'a'+rng.IntN(3)) + n
 		}
 		return zones.MustParseName(n)
 	}
 	for round := range 8 {
-		for range 8_000 {
+		for range 4_000 {
 			n := name()
 			if rng.IntN(10) < 3+5*(round%2) { // rounds that delete and rounds that add
 				v := Value{Partition: int32(rng.IntN(100)) - 1, Slot: rng.Uint32()}
@@ -195,7 +195,7 @@ func million(n int) (*Index, []zones.Name) {
 }
 
 func TestPriceOfAnApex(t *testing.T) {
-	x, names := million(100_000)
+	x, names := million(20_000)
 	octets := 0
 	for _, n := range names {
 		octets += len(n)

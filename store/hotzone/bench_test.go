@@ -225,7 +225,7 @@ func TestSmallZone(t *testing.T) {
 
 // TestPatchSharesPages holds what a change to a large zone may copy.
 func TestPatchSharesPages(t *testing.T) {
-	z, names := flat(t, 100_000)
+	z, names := flat(t, 20_000)
 	next, err := z.Patch(change(t, z, names[777]))
 	if err != nil {
 		t.Fatal(err)
