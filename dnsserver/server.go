@@ -42,8 +42,8 @@ type Zones interface {
 
 // Options of a Server.
 type Options struct {
-	// Listen has HOST:PORT, each for UDP and TCP. Port 0 takes a free one, the same for both. An empty host, or the
-	// unspecified address, answers from the very address that was asked.
+	// Listen has HOST:PORT, each for UDP and TCP. Port 0 takes a free one, the same for both. 0.0.0.0 is all addresses
+	// of IPv4, [::] all of IPv6, an empty host both; answers come from the very address that was asked.
 	Listen []string
 	Zones  Zones
 	// Settings can be replaced while the server runs; see SetSettings.
@@ -265,19 +265,24 @@ func listen(address string, workers int) (*endpoint, error) {
 }
 
 func tryListen(address string, workers int) (*endpoint, error) {
-	ln, err := net.Listen("tcp", address)
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	family := "" // both
+	if ip, err := netip.ParseAddr(host); err == nil {
+		if family = "6"; ip.Is4() {
+			family = "4"
+		}
+	}
+	ln, err := net.Listen("tcp"+family, address)
 	if err != nil {
 		return nil, err
 	}
 	tcp := ln.(*net.TCPListener)
 	e := &endpoint{addr: tcp.Addr().(*net.TCPAddr).AddrPort(), ln: tcp}
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		e.close()
-		return nil, err
-	}
 	same := net.JoinHostPort(host, fmt.Sprint(e.addr.Port()))
-	if e.udp, err = listenUDP(same, workers); err != nil {
+	if e.udp, err = listenUDP("udp"+family, same, workers); err != nil {
 		e.close()
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
@@ -94,8 +95,8 @@ func TestWildcardAddresses(t *testing.T) {
 		asked  []string
 	}{
 		{"0.0.0.0:0", []string{"127.0.0.1", "127.0.0.2", "127.1.2.3"}},
-		{"[::]:0", []string{"::1", "127.0.0.1", "127.0.0.2"}},
-		{":0", []string{"::1", "127.0.0.7"}},
+		{"[::]:0", []string{"::1"}},
+		{":0", []string{"::1", "127.0.0.1", "127.0.0.7"}},
 		{"127.0.0.9:0", []string{"127.0.0.9"}},
 		{"[::1]:0", []string{"::1"}},
 	} {
@@ -116,6 +117,14 @@ func TestWildcardAddresses(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestBothFamilies: one port, on all addresses of IPv4 and on all of IPv6, said apart.
+func TestBothFamilies(t *testing.T) {
+	h := newHosted(t)
+	four := start(t, Options{Zones: h, Listen: []string{"0.0.0.0:0"}})
+	port := four.Addrs()[0].Port()
+	start(t, Options{Zones: h, Listen: []string{netip.AddrPortFrom(netip.IPv6Unspecified(), port).String()}})
 }
 
 // TestSlowLane: what waits for a disk holds up nothing else, and what finds no room is dropped.
@@ -153,7 +162,7 @@ func TestSlowLane(t *testing.T) {
 func TestShutdown(t *testing.T) {
 	h := newHosted(t)
 	release := h.wait("a.slow.example.com.")
-	s := start(t, Options{Zones: h, Workers: 2})
+	s := start(t, Options{Zones: h, Workers: 2, Settings: Settings{TCP: TCPSettings{Idle: time.Hour}}})
 	slow := pack(t, question("a.slow.example.com.", dns.TypeA))
 	udp, tcp, idle := dial(t, "udp", s.testAddr()), dial(t, "tcp", s.testAddr()), dial(t, "tcp", s.testAddr())
 	idle.ask(question("www.example.com.", dns.TypeA))

@@ -53,10 +53,10 @@ type udpWorker struct {
 }
 
 // listenUDP opens workers sockets on the same address.
-func listenUDP(address string, workers int) (conns []*net.UDPConn, err error) {
+func listenUDP(network, address string, workers int) (conns []*net.UDPConn, err error) {
 	lc := net.ListenConfig{Control: prepareUDP}
 	for range workers {
-		c, err := lc.ListenPacket(context.Background(), "udp", address)
+		c, err := lc.ListenPacket(context.Background(), network, address)
 		if err != nil {
 			for _, c := range conns {
 				c.Close()

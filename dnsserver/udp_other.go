@@ -22,8 +22,8 @@ type udpWorker struct {
 }
 
 // listenUDP opens a socket, which all workers share.
-func listenUDP(address string, _ int) ([]*net.UDPConn, error) {
-	c, err := net.ListenPacket("udp", address)
+func listenUDP(network, address string, _ int) ([]*net.UDPConn, error) {
+	c, err := net.ListenPacket(network, address)
 	if err != nil {
 		return nil, err
 	}

@@ -107,20 +107,20 @@ func (q *Query) read(packet []byte) bool {
 		return false // only IXFR brings a record along: its SOA (RFC 1995 §3)
 	}
 	for range answers + authorities {
-		rr, next := readRecord(packet, at)
-		if next < 0 || rr.kind == zones.TypeOPT || rr.kind == zones.TypeTSIG {
+		kind, next := readRecord(packet, at)
+		if next < 0 || kind == zones.TypeOPT || kind == zones.TypeTSIG {
 			return false // both belong to the additional section (RFC 6891 §6.1.1, RFC 8945 §5.1)
 		}
 		at = next
 	}
 	for range additionals {
-		rr, next := readRecord(packet, at)
+		kind, next := readRecord(packet, at)
 		if next < 0 || q.TSIG != 0 {
 			return false // nothing follows TSIG (RFC 8945 §5.1)
 		}
-		switch rr.kind {
+		switch kind {
 		case zones.TypeOPT:
-			if q.EDNS || rr.ownerLen != 1 || !q.readEDNS(packet[at:next]) {
+			if q.EDNS || !q.readEDNS(packet[at:next]) {
 				return false
 			}
 		case zones.TypeTSIG:
@@ -228,19 +228,13 @@ func (q *Query) readQuestion(packet []byte) int {
 	return end
 }
 
-// record is what matters of a record in a query.
-type record struct {
-	kind     zones.Type
-	ownerLen int // octets of the owner name as it stands in the packet
-}
-
-// readRecord reads the record at packet[at:] and returns where it ends; −1 when it is malformed. Its owner
-// is walked, its RDATA passed over.
-func readRecord(packet []byte, at int) (record, int) {
+// readRecord reads the record at packet[at:] and returns its type and where it ends; −1 when it is malformed. Its
+// owner is walked, its RDATA passed over.
+func readRecord(packet []byte, at int) (zones.Type, int) {
 	start, expanded := at, 0
 	for {
 		if at >= len(packet) {
-			return record{}, -1
+			return 0, -1
 		}
 		l := int(packet[at])
 		if l == 0 {
@@ -250,30 +244,29 @@ func readRecord(packet []byte, at int) (record, int) {
 		if l >= 0xc0 {
 			// Where it leads does not matter, only that it can't lead here again.
 			if at+2 > len(packet) || int(binary.BigEndian.Uint16(packet[at:])&0x3fff) >= start {
-				return record{}, -1
+				return 0, -1
 			}
 			at += 2
 			break
 		}
 		expanded += 1 + l
 		if l > zones.MaxLabelLen || expanded >= zones.MaxNameLen {
-			return record{}, -1
+			return 0, -1
 		}
 		at += 1 + l
 	}
-	ownerLen := at - start
 	if at+10 > len(packet) {
-		return record{}, -1
+		return 0, -1
 	}
 	kind := zones.Type(binary.BigEndian.Uint16(packet[at:]))
 	at += 10 + int(binary.BigEndian.Uint16(packet[at+8:]))
 	if at > len(packet) {
-		return record{}, -1
+		return 0, -1
 	}
-	return record{kind, ownerLen}, at
+	return kind, at
 }
 
-// readEDNS reads an OPT record whose owner is the root (RFC 6891 §6.1.2), and reports whether its
+// readEDNS reads an OPT record, and reports whether its owner is the root (RFC 6891 §6.1.2) and its
 // options are well-formed.
 func (q *Query) readEDNS(opt []byte) bool {
 	if opt[0] != 0 {

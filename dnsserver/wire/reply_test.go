@@ -183,6 +183,24 @@ func TestPointersStayBelow16K(t *testing.T) {
 	}
 }
 
+// TestEveryLimit cuts one message at every length.
+func TestEveryLimit(t *testing.T) {
+	fresh := "a-name-that-was-not-there-before.example.org."
+	entries := []answer.Entry{
+		{RRset: set(t, "www.example.com.", zones.TypeTXT, `"`+strings.Repeat("x", 200)+`"`, `"`+strings.Repeat("y", 90)+`"`)},
+		{RRset: set(t, "www.example.com.", zones.TypeMX, many(9, "%d mail.example.net.")...)},
+		{Section: inAuthority, RRset: set(t, "example.com.", zones.TypeNS, many(3, "ns%d.example.com.")...)},
+		// This one leaves no trace when it does not fit, so that the next one can't point into it.
+		{Section: inAdditional, Optional: true, RRset: set(t, fresh, zones.TypeTXT, `"`+strings.Repeat("z", 100)+`"`)},
+		{Section: inAdditional, Optional: true, RRset: set(t, fresh, zones.TypeA, "192.0.2.1")},
+		{Section: inAdditional, RRset: set(t, "ns1.example.com.", zones.TypeA, "192.0.2.1")},
+	}
+	for limit := 512; limit < 900; limit++ {
+		checkAppend(t, entries, limit, true)
+		checkAppend(t, entries, limit, false)
+	}
+}
+
 // TestFlags: row 63.
 func TestFlags(t *testing.T) {
 	for _, tt := range []struct {
