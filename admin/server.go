@@ -1,0 +1,305 @@
+// Package admin is all that speaks HTTP: the API by which zones are read and changed, described in
+// openapi.json, and health and metrics. It parses and checks what comes, turns it into change sets, publishes
+// them, and says what became of them. It does not know how changes travel, or how zones are stored.
+//
+// What holds:
+//   - Nothing but /healthz, /readyz, /metrics and /openapi.json is answered without a token, and tokens are never logged.
+//   - A change is refused at the door for what is wrong with it by itself, naming the field; what depends on the zone
+//     is decided where it is applied, and its outcome is the answer.
+//   - A write that may or may not have happened says so, and which id to ask for.
+//   - Every body, page, wait and the number of requests under way are bounded.
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"golang.org/x/net/netutil"
+
+	"balefire/replication"
+	"balefire/store"
+	"balefire/zones"
+)
+
+// Publisher is how changes get into the log. *replication.Node satisfies it.
+type Publisher interface {
+	// Publish appends a change set to the log. An error marked mutationlog.ErrRefused, or a *zones.Rejection,
+	// means that it certainly isn't there; any other, that it may be.
+	Publish(ctx context.Context, cs *zones.ChangeSet) (store.Position, error)
+	// Wait waits until the record at a position is applied or rejected.
+	Wait(ctx context.Context, position store.Position, scope replication.Scope) (store.Outcome, error)
+	// PartitionOf returns the partition of a zone; ok is false while the log is not known.
+	PartitionOf(apex zones.Name) (partition int32, ok bool)
+}
+
+// Reader is what is read of the node's zones. *store.Store satisfies it.
+type Reader interface {
+	Zones(prefix string, after zones.Name, limit int) (store.ZonePage, error)
+	Read(apex zones.Name) (*store.Reading, error)
+	History(apex zones.Name, before int64, limit int) ([]store.HistoryEntry, error)
+	HistoryAt(position store.Position) (zones.Name, store.HistoryEntry, error)
+	Rollback(apex zones.Name, to zones.Serial) (ops []zones.Op, current zones.Serial, err error)
+	Partition(number int32) *store.Partition
+	Partitions() []*store.Partition
+}
+
+var (
+	_ Publisher = (*replication.Node)(nil)
+	_ Reader    = (*store.Store)(nil)
+)
+
+// Options of a Server. Listen, Reader, Publisher and Token are needed.
+type Options struct {
+	// Listen is HOST:PORT. Port 0 takes a free one.
+	Listen    string
+	Reader    Reader
+	Publisher Publisher
+	// Ready says whether the node can be sent queries, and why not. Nil: always ready.
+	Ready func() (ready bool, reasons []string)
+	// Registry is what /metrics shows; the server's own metrics are registered in it. Nil: a new one.
+	Registry *prometheus.Registry
+	Token    Token
+	Limits   Limits
+	// TempDir is where imports that outgrow their memory are sorted. Default: os.TempDir().
+	TempDir string
+	// Version is the program's, shown in /healthz.
+	Version string
+	// Logger is used at edges, and per request at debug level only.
+	Logger zerolog.Logger
+}
+
+// Server serves the API. Its methods may be used by many goroutines at once.
+type Server struct {
+	opts    Options
+	log     zerolog.Logger
+	mux     *http.ServeMux
+	metrics *metrics
+	http    *http.Server
+	slots   chan struct{} // requests under way
+	imports importSlots
+
+	mu       sync.Mutex // guards what follows
+	listener net.Listener
+	serving  chan struct{} // closed when serving has ended
+	failure  error         // why, when not by Shutdown
+}
+
+// New makes a server, which does not listen yet.
+func New(opts Options) (*Server, error) {
+	if opts.Reader == nil || opts.Publisher == nil {
+		return nil, errors.New("admin: Reader and Publisher are needed")
+	}
+	if opts.Token.isZero() {
+		return nil, errors.New("admin: a token is needed")
+	}
+	opts.Limits.setDefaults()
+	if opts.TempDir == "" {
+		opts.TempDir = os.TempDir()
+	}
+	if opts.Registry == nil {
+		opts.Registry = prometheus.NewRegistry()
+	}
+	if opts.Ready == nil {
+		opts.Ready = func() (bool, []string) { return true, nil }
+	}
+	s := &Server{
+		opts: opts, log: opts.Logger, mux: http.NewServeMux(), metrics: newMetrics(),
+		slots:   make(chan struct{}, opts.Limits.Requests),
+		imports: newImportSlots(opts.Limits.Imports),
+	}
+	if err := opts.Registry.Register(s.metrics); err != nil {
+		return nil, fmt.Errorf("metrics of the API: %w", err)
+	}
+	for r := range s.routes() {
+		s.mux.Handle(r.pattern, s.enter(r))
+	}
+	l := &opts.Limits
+	s.http = &http.Server{
+		Handler:           s.door(),
+		ReadHeaderTimeout: l.HeaderTimeout,
+		ReadTimeout:       l.BodyTimeout,
+		WriteTimeout:      l.MaxWait + l.PublishTimeout + l.BodyTimeout,
+		IdleTimeout:       l.IdleTimeout,
+		MaxHeaderBytes:    32 << 10,
+		// net/http tells of broken connections here, which anyone can make.
+		ErrorLog: log.New(debugWriter{s.log}, "", 0),
+	}
+	return s, nil
+}
+
+// Start listens, and serves until Shutdown. The error says that the address can't be had.
+func (s *Server) Start() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listener != nil {
+		return errors.New("admin: started already")
+	}
+	ln, err := net.Listen("tcp", s.opts.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for HTTP on %s: %w", s.opts.Listen, err)
+	}
+	s.listener, s.serving = ln, make(chan struct{})
+	go func() {
+		defer close(s.serving)
+		err := s.http.Serve(netutil.LimitListener(ln, s.opts.Limits.Connections))
+		if !errors.Is(err, http.ErrServerClosed) {
+			s.log.Error().Err(err).Msg("serving HTTP ended")
+			s.mu.Lock()
+			s.failure = err
+			s.mu.Unlock()
+		}
+	}()
+	return nil
+}
+
+// Addr returns the address that the server listens on; nil before Start.
+func (s *Server) Addr() net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listener == nil {
+		return nil
+	}
+	return s.listener.Addr()
+}
+
+// Shutdown takes no new requests, waits for those under way until ctx ends, and then cuts them. It returns what
+// ended serving before, if anything did.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(err, s.http.Close())
+	}
+	s.mu.Lock()
+	serving := s.serving
+	s.mu.Unlock()
+	if serving != nil {
+		<-serving
+	}
+	s.opts.Registry.Unregister(s.metrics)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Join(err, s.failure)
+}
+
+// route is one row of the API: every one is in openapi.json, and the other way round.
+type route struct {
+	pattern string // as http.ServeMux takes it
+	open    bool   // without a token
+	serve   func(w http.ResponseWriter, r *http.Request) error
+}
+
+func (s *Server) routes() iter.Seq[route] {
+	return func(yield func(route) bool) {
+		for _, r := range []route{
+			{"GET /healthz", true, s.getHealth},
+			{"GET /readyz", true, s.getReady},
+			{"GET /metrics", true, s.getMetrics},
+			{"GET /openapi.json", true, s.getOpenAPI},
+
+			{"GET /v1/zones", false, s.getZones},
+			{"POST /v1/zones", false, s.postZones},
+			{"GET /v1/zones/{zone}", false, s.getZone},
+			{"PATCH /v1/zones/{zone}", false, s.patchZone},
+			{"DELETE /v1/zones/{zone}", false, s.deleteZone},
+			{"GET /v1/zones/{zone}/file", false, s.getFile},
+			{"PUT /v1/zones/{zone}/file", false, s.putFile},
+			{"GET /v1/zones/{zone}/rrsets", false, s.getRRsets},
+			{"PUT /v1/zones/{zone}/rrsets", false, s.putRRsets},
+			{"GET /v1/zones/{zone}/rrsets/{owner}/{type}", false, s.getRRset},
+			{"PUT /v1/zones/{zone}/rrsets/{owner}/{type}", false, s.putRRset},
+			{"DELETE /v1/zones/{zone}/rrsets/{owner}/{type}", false, s.deleteRRset},
+			{"POST /v1/zones/{zone}/changes", false, s.postChanges},
+			{"GET /v1/zones/{zone}/history", false, s.getHistory},
+			{"POST /v1/zones/{zone}/rollback", false, s.postRollback},
+			{"GET /v1/changes/{id}", false, s.getChange},
+			{"POST /v1/lookup", false, s.postLookup},
+		} {
+			if !yield(r) {
+				return
+			}
+		}
+	}
+}
+
+// debugWriter is where net/http's own messages go.
+type debugWriter struct{ log zerolog.Logger }
+
+func (w debugWriter) Write(p []byte) (int, error) {
+	w.log.Debug().Bytes("message", p).Msg("HTTP")
+	return len(p), nil
+}
+
+// Limits bound what clients can ask for. Zero fields take their defaults.
+type Limits struct {
+	Connections int // at once; 1,024
+	Requests    int // under way at once; 512
+	Imports     int // under way at once; 4. Others wait for ImportQueue, 1 minute
+	ImportQueue time.Duration
+
+	Body          int64 // octets of a JSON body; 2 MiB
+	ImportBody    int64 // octets of a zone file; 8 GiB
+	ImportRecords int64 // records of a zone file; 100 million
+	SortMemory    int   // octets of records that an import keeps in memory; 16 MiB
+
+	RecordsPerRRset int // that may be written; 100
+	TypesPerName    int // that may be written; 100
+	Page            int // entries of a page; 1,000
+	PageOctets      int // of RRsets in a page or a look-up, after which it ends; 4 MiB
+	Lookups         int // questions of one look-up; 1,000
+
+	Wait    time.Duration // until a change is applied, when the client says nothing; 10 s
+	MaxWait time.Duration // when it does; 60 s
+	// PublishTimeout is how long the log may take to acknowledge; 15 s.
+	PublishTimeout time.Duration
+	HeaderTimeout  time.Duration // to read a request's header; 5 s
+	BodyTimeout    time.Duration // to read all of it, but for zone files; 30 s
+	IdleTimeout    time.Duration // of a connection between requests; 60 s
+	// StallTimeout is how long a zone file may stay behind MinRate, in either direction; 30 s.
+	StallTimeout time.Duration
+	MinRate      int64 // octets a second of a zone file; 16 KiB
+
+	// KeepKeys is for how long an Idempotency-Key is remembered; 24 hours.
+	KeepKeys time.Duration
+}
+
+func (l *Limits) setDefaults() {
+	orDefault(&l.Connections, 1024)
+	orDefault(&l.Requests, 512)
+	orDefault(&l.Imports, 4)
+	orDefault(&l.ImportQueue, time.Minute)
+	orDefault(&l.Body, 2<<20)
+	orDefault(&l.ImportBody, 8<<30)
+	orDefault(&l.ImportRecords, 100_000_000)
+	orDefault(&l.SortMemory, 16<<20)
+	orDefault(&l.RecordsPerRRset, 100)
+	orDefault(&l.TypesPerName, 100)
+	orDefault(&l.Page, 1000)
+	orDefault(&l.PageOctets, 4<<20)
+	orDefault(&l.Lookups, 1000)
+	orDefault(&l.Wait, 10*time.Second)
+	orDefault(&l.MaxWait, time.Minute)
+	orDefault(&l.PublishTimeout, 15*time.Second)
+	orDefault(&l.HeaderTimeout, 5*time.Second)
+	orDefault(&l.BodyTimeout, 30*time.Second)
+	orDefault(&l.IdleTimeout, time.Minute)
+	orDefault(&l.StallTimeout, 30*time.Second)
+	orDefault(&l.MinRate, 16<<10)
+	orDefault(&l.KeepKeys, 24*time.Hour)
+}
+
+func orDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
