@@ -19,6 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"balefire/admin"
 	"balefire/zones"
 )
 
@@ -53,14 +54,18 @@ func (c *connection) register(cmd *cobra.Command) {
 
 // dial reads the token; it sends nothing yet.
 func (c *connection) dial() (*client, error) {
+	token, err := c.token()
+	if err != nil {
+		return nil, err
+	}
+	return c.dialWith(token)
+}
+
+func (c *connection) dialWith(token string) (*client, error) {
 	server := firstOf(c.server, os.Getenv("BALEFIRE_SERVER"), defaultServer)
 	base, err := url.Parse(server)
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
 		return nil, usagef("--server %q: want a URL such as %s", server, defaultServer)
-	}
-	token, err := c.token()
-	if err != nil {
-		return nil, err
 	}
 	transport := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
@@ -94,7 +99,7 @@ func (c *connection) token() (string, error) {
 		}
 		return strings.TrimSpace(string(b)), nil
 	}
-	b, err := os.ReadFile(filepath.Join(c.dataDir, tokenFileName))
+	b, err := os.ReadFile(filepath.Join(c.dataDir, admin.TokenFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return "", nil
 	}
@@ -127,17 +132,16 @@ type request struct {
 
 // problem is the server's answer to what it does not do (RFC 9457).
 type problem struct {
-	Type   string         `json:"type,omitempty"`
 	Title  string         `json:"title"`
 	Status int            `json:"status"`
 	Detail string         `json:"detail,omitempty"`
 	Errors []problemError `json:"errors,omitempty"`
-	// A rejected change set was published: it has a position.
-	ID    string `json:"id,omitempty"`
-	Rule  string `json:"rule,omitempty"`
-	Field string `json:"field,omitempty"`
-	Owner string `json:"owner,omitempty"`
-	RType string `json:"rrtype,omitempty"`
+	ID     string         `json:"id,omitempty"` // of a rejected change set that is in the log
+	// Of a rejection: what it is about.
+	Owner  string `json:"owner,omitempty"`
+	RRType string `json:"rrtype,omitempty"`
+	// Of a mistake in a zone file: its line.
+	Line int `json:"line,omitempty"`
 }
 
 // problemError names one field and what is wrong with it.
@@ -148,14 +152,13 @@ type problemError struct {
 
 func (p *problem) Error() string {
 	s := firstOf(p.Detail, p.Title, http.StatusText(p.Status), "the server refused")
-	if p.Field != "" {
-		s = p.Field + ": " + s
-	}
 	if p.ID != "" {
 		s += " (" + p.ID + ")"
 	}
-	for _, e := range p.Errors {
-		s += "\n  " + e.Field + ": " + e.Detail
+	if len(p.Errors) > 1 || len(p.Errors) == 1 && !strings.Contains(s, p.Errors[0].Detail) {
+		for _, e := range p.Errors {
+			s += "\n  " + e.Field + ": " + e.Detail
+		}
 	}
 	if p.Status == http.StatusUnauthorized {
 		s += "\nThe token is BALEFIRE_TOKEN, or in --token-file, or in admin.token of the server's --data-dir."
@@ -228,7 +231,7 @@ func escapeAll(segments []string) []string {
 	for i, s := range segments {
 		escaped[i] = url.PathEscape(s)
 		if s == "." {
-			escaped[i] = "%2E" // the root zone, not "here"
+			escaped[i] = "@" // the root; a dot is "here" to whatever is on the way
 		}
 	}
 	return escaped
@@ -252,11 +255,13 @@ func (c *client) call(ctx context.Context, r request, out any) error {
 
 // changed is what a write came to.
 type changed struct {
-	ID     string  `json:"id,omitempty"`
-	Status string  `json:"status"` // applied, rejected or pending; unchanged for imports
-	Zone   string  `json:"zone"`
-	Serial uint32  `json:"serial,omitempty"`
-	Error  *reason `json:"error,omitempty"` // when rejected
+	ID        string  `json:"id,omitempty"`        // its position
+	ChangeID  string  `json:"change_id,omitempty"` // what it was known by before it had one
+	Status    string  `json:"status"`              // applied, rejected or pending
+	Zone      string  `json:"zone"`
+	Serial    uint32  `json:"serial,omitempty"`
+	Duplicate bool    `json:"duplicate,omitempty"` // the result of an earlier call with the same key
+	Error     *reason `json:"error,omitempty"`     // when rejected
 }
 
 // reason is why a change set was rejected.

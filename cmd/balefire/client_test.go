@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"balefire/admin"
 )
 
 // call is one request as the server saw it.
@@ -92,7 +94,7 @@ func TestRecordSetSendsWhatItMeans(t *testing.T) {
 		},
 		{
 			[]string{".", "se", "DS", "60", "1 8 2 " + strings.Repeat("AB", 32)},
-			"PUT /v1/zones/%2E/rrsets/se./DS",
+			"PUT /v1/zones/@/rrsets/se./DS",
 			`{"records":["1 8 2 ` + strings.Repeat("AB", 32) + `"],"ttl":60}`,
 		},
 		{
@@ -131,7 +133,7 @@ func TestRecordSetSendsWhatItMeans(t *testing.T) {
 func TestTokenOrder(t *testing.T) {
 	a := newAPI(t, map[string]string{"GET /v1/zones": `200 {"zones":[]}`})
 	dir := t.TempDir()
-	for file, token := range map[string]string{tokenFileName: "from the directory\n", "flag": "from the flag\n", "env": "from the file\n"} {
+	for file, token := range map[string]string{admin.TokenFile: "from the directory\n", "flag": "from the flag\n", "env": "from the file\n"} {
 		if err := os.WriteFile(filepath.Join(dir, file), []byte(token), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -296,7 +298,7 @@ func sameLines(a, b string) bool {
 }
 
 func TestImportFromStandardInput(t *testing.T) {
-	a := newAPI(t, map[string]string{"PUT /v1/zones/%2E/file": `200 {"id":"1@1","status":"applied","zone":".","serial":5,"result":"created"}`})
+	a := newAPI(t, map[string]string{"PUT /v1/zones/@/file": `200 {"id":"1@1","status":"applied","zone":".","serial":5,"result":"created"}`})
 	code, out, errOut := runCLIWith(t, soaText, "zone", "import", "--origin", ".", "-")
 	if code != exitOK || out != ".: created, serial 5, 3 records\n" {
 		t.Errorf("exit %d: %s%s, requests %v", code, out, errOut, a.lines())

@@ -38,7 +38,8 @@ type DNSConfig struct {
 	HideVersion  bool
 	Cookies      bool // RFC 7873, RFC 9018
 
-	RequireCookies bool // answer UDP queries whose cookie is not the server's with BADCOOKIE
+	CookieRotation time.Duration // after which the namespace's secret is replaced
+	RequireCookies bool          // answer UDP queries whose cookie is not the server's with BADCOOKIE
 	RRL            RRLConfig
 	TCP            TCPConfig
 }
@@ -96,7 +97,9 @@ func defaultConfig() *Config {
 			EDNSSize: 1232, // fits any path without fragments
 			NSID:     true,
 			Cookies:  true,
-			RRL:      RRLConfig{Slip: 2},
+
+			CookieRotation: 24 * time.Hour,
+			RRL:            RRLConfig{Slip: 2},
 			TCP: TCPConfig{
 				Connections: 4096, PerNetwork: 512, Pipeline: 32,
 				IdleTimeout: 10 * time.Second, WriteTimeout: 5 * time.Second,
@@ -143,6 +146,7 @@ func (c *Config) options() []option {
 		{key: "dns.version", value: text(&c.DNS.Version), doc: "what version.server says; empty means the program's version"},
 		{key: "dns.hide-version", value: boolean(&c.DNS.HideVersion), doc: "refuse version.server and version.bind"},
 		{key: "dns.cookies", value: boolean(&c.DNS.Cookies), doc: "DNS cookies (RFC 7873, RFC 9018)"},
+		{key: "dns.cookie-rotation", value: duration(&c.DNS.CookieRotation, 2*time.Hour, 365*24*time.Hour), doc: "time after which the namespace's cookie secret is replaced; cookies of the one before stay good for as long again"},
 		{key: "dns.require-cookies", value: boolean(&c.DNS.RequireCookies), doc: "answer UDP queries that have a cookie, but no valid one of the server, with BADCOOKIE"},
 		{key: "dns.rrl.rate", value: number(&c.DNS.RRL.Rate, 0, 1_000_000), doc: "UDP answers a second for each client network (/24 of IPv4, /56 of IPv6), after which answers are limited; 0 means no limit"},
 		{key: "dns.rrl.burst", value: number(&c.DNS.RRL.Burst, 0, 1_000_000), doc: "UDP answers at once after a pause; 0 means as many as the rate"},

@@ -1,21 +1,301 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+
+	"balefire/admin"
+	"balefire/dnsserver"
+	"balefire/replication"
+	"balefire/replication/mutationlog"
+	"balefire/store"
+)
+
+const (
+	// readyPatience is how long DNS waits for the node to be ready before it answers from what is open: one damaged
+	// partition must not silence the others.
+	readyPatience = 30 * time.Second
+	// stopPatience is how long queries and requests under way may take when the node is told to stop.
+	stopPatience = 10 * time.Second
 )
 
 func newServeCommand() *cobra.Command {
 	var flags configFlags
+	var sample string
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Run a node",
-		Args:  cobra.NoArgs,
+		Short: "Run a node: DNS, the API, and the log or its client",
+		Long: `Run a node. With nothing configured it is a whole namespace by itself, on loopback, with the log embedded. Options
+come from flags, the environment and --config, in this order; 'balefire config show' prints what they come to.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return errors.New("being built")
+			l, found := flags.load(os.Environ())
+			if len(found) > 0 {
+				return reportMistakes(cmd.ErrOrStderr(), found)
+			}
+			logger := newLogger(cmd.ErrOrStderr(), l.Log)
+			for _, name := range l.strange {
+				logger.Warn().Str("variable", name).Msg("no option has this name; it is ignored")
+			}
+			return serve(cmd.Context(), l.Config, sample, cmd.OutOrStdout(), logger)
 		},
 	}
 	flags.register(cmd.Flags())
+	cmd.Flags().StringVar(&sample, "sample", "", "a zone file, or a directory of them, to import when ready; zones that exist are left alone")
 	return cmd
+}
+
+// serve runs a node until ctx ends: log and store, then HTTP, so that it can be asked why it is not ready, then DNS.
+// What began last ends first.
+func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logger zerolog.Logger) (err error) {
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return err
+	}
+	secret, _, err := admin.LoadOrCreateToken(cfg.DataDir, cfg.Token)
+	if err != nil {
+		return err
+	}
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	node, err := replication.Start(replicationOptions(cfg, metrics, logger))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, node.Close()) }()
+
+	api, err := admin.New(admin.Options{
+		Listen:    cfg.Admin.Listen,
+		Reader:    node.Store(),
+		Publisher: node,
+		Ready:     node.Ready,
+		Registry:  metrics,
+		Token:     admin.NewToken("admin", secret),
+		Version:   programVersion(),
+		Logger:    part(logger, "admin"),
+	})
+	if err != nil {
+		return err
+	}
+	if err := api.Start(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, withPatience(api.Shutdown)) }()
+
+	waitUntilReady(ctx, node, logger)
+	hosted := newHosting(node)
+	server, err := dnsserver.New(dnsserver.Options{
+		Listen:   cfg.DNS.Listen,
+		Zones:    hosted,
+		Settings: dnsSettings(cfg, node.Log().CookieSecrets()),
+		Workers:  cfg.DNS.UDPWorkers,
+		Logger:   part(logger, "dns"),
+	})
+	if err != nil {
+		return err
+	}
+	metrics.MustRegister(server)
+	if ctx.Err() != nil {
+		return nil // told to stop before it could begin
+	}
+	if err := server.Start(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, withPatience(server.Shutdown)) }()
+
+	working, stop := context.WithCancel(ctx)
+	secrets := cookieKeeper{cfg: cfg, log: node.Log(), server: server, logger: part(logger, "cookies")}
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		secrets.run(working)
+	}()
+	defer func() { stop(); <-kept }()
+
+	url := "http://" + api.Addr().String()
+	if sample != "" {
+		importSample(ctx, sample, url, secret, out, logger)
+	}
+	announce(out, cfg, server, url, sample != "")
+	select {
+	case <-ctx.Done():
+		logger.Info().Msg("stopping")
+		return nil
+	case err := <-node.Failed():
+		return fmt.Errorf("the embedded log could not keep its files: %w", err)
+	}
+}
+
+func part(logger zerolog.Logger, name string) zerolog.Logger {
+	return logger.With().Str("part", name).Logger()
+}
+
+// withPatience calls a Shutdown with the time that it may take.
+func withPatience(shutdown func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
+	defer cancel()
+	return shutdown(ctx)
+}
+
+func replicationOptions(cfg *Config, metrics prometheus.Registerer, logger zerolog.Logger) replication.Options {
+	history := cfg.Store.HistoryChanges
+	if history == 0 {
+		history = -1 // to the store, 0 is its default
+	}
+	return replication.Options{
+		Dir: cfg.DataDir,
+		Log: mutationlog.Options{
+			Namespace:  cfg.Namespace,
+			Brokers:    cfg.Brokers,
+			Partitions: int32(cfg.Partitions),
+		},
+		Store: store.Options{
+			HotBytes:       cfg.Store.HotZones,
+			HistoryChanges: history,
+			HistoryAge:     cfg.Store.HistoryAge,
+			Reserve:        uint64(cfg.Store.DiskReserve),
+			CrashPoint:     crashPoint(),
+			Logger:         part(logger, "store"),
+		},
+		Metrics: metrics,
+		Logger:  logger,
+	}
+}
+
+func dnsSettings(cfg *Config, secrets [][16]byte) dnsserver.Settings {
+	s := dnsserver.Settings{
+		UDPSize:        cfg.DNS.EDNSSize,
+		RequireCookies: cfg.DNS.RequireCookies,
+		RateLimit: dnsserver.RateLimit{
+			PerSecond: cfg.DNS.RRL.Rate,
+			Burst:     cfg.DNS.RRL.Burst,
+			Slip:      cfg.DNS.RRL.Slip,
+			Exempt:    parseNetworks(cfg.DNS.RRL.Exempt),
+		},
+		TCP: dnsserver.TCPSettings{
+			Connections: cfg.DNS.TCP.Connections,
+			PerNetwork:  cfg.DNS.TCP.PerNetwork,
+			Pipeline:    cfg.DNS.TCP.Pipeline,
+			Idle:        cfg.DNS.TCP.IdleTimeout,
+			Write:       cfg.DNS.TCP.WriteTimeout,
+		},
+	}
+	if s.RateLimit.Slip == 0 {
+		s.RateLimit.Slip = -1 // to the server, 0 is its default
+	}
+	identity := firstOf(cfg.DNS.Identity, cfg.NodeID)
+	if cfg.DNS.NSID {
+		s.NSID = identity
+	}
+	if !cfg.DNS.HideIdentity {
+		s.Identity = identity
+	}
+	if !cfg.DNS.HideVersion {
+		s.Version = firstOf(cfg.DNS.Version, "Balefire "+programVersion())
+	}
+	if cfg.DNS.Cookies {
+		for _, secret := range secrets {
+			s.CookieSecrets = append(s.CookieSecrets, secret)
+		}
+	}
+	return s
+}
+
+// readyPoll is how often a node that starts is asked whether it is ready.
+const readyPoll = 5 * time.Millisecond
+
+// waitUntilReady returns when the node is ready, or patience ends.
+func waitUntilReady(ctx context.Context, node *replication.Node, logger zerolog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, readyPatience)
+	defer cancel()
+	tick := time.NewTicker(readyPoll)
+	defer tick.Stop()
+	for {
+		ready, reasons := node.Ready()
+		if ready {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			logger.Warn().Strs("reasons", reasons).Msg("not ready; answering from what there is")
+			return
+		}
+	}
+}
+
+// announce says where everything is, and what to type next.
+func announce(out io.Writer, cfg *Config, server *dnsserver.Server, url string, sample bool) {
+	fmt.Fprintf(out, "Balefire %s is ready.\n\n", programVersion())
+	var first string
+	for _, a := range server.Addrs() {
+		if first == "" {
+			first = a.String()
+		}
+		fmt.Fprintf(out, "  DNS    %s (UDP and TCP)\n", a)
+	}
+	fmt.Fprintf(out, "  admin  %s\n", url)
+	fmt.Fprintf(out, "  data   %s\n", cfg.DataDir)
+	if cfg.Token != "" {
+		fmt.Fprintf(out, "  token  as configured\n")
+	} else {
+		fmt.Fprintf(out, "  token  %s\n", filepath.Join(cfg.DataDir, admin.TokenFile))
+	}
+	host, port, err := net.SplitHostPort(first)
+	if err != nil {
+		return
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	program := os.Args[0]
+	options := ""
+	if url != defaultServer {
+		options += " --server " + url
+	}
+	if cfg.DataDir != defaultConfig().DataDir && cfg.Token == "" {
+		options += " --data-dir " + cfg.DataDir
+	}
+	fmt.Fprint(out, "\nTo try, in another terminal:\n")
+	if !sample {
+		fmt.Fprintf(out, "  %s zone create example.com. --ns ns1.example.net.%s\n", program, options)
+	}
+	fmt.Fprintf(out, "  dig @%s -p %s www.example.com A\n", host, port)
+	fmt.Fprintf(out, "  %s record set example.com. www A 300 192.0.2.7 192.0.2.8%s\n", program, options)
+	fmt.Fprintf(out, "  %s zone list%s\n", program, options)
+}
+
+// importSample gives a new node something to answer with. What fails is said, and stops nothing.
+func importSample(ctx context.Context, path, url, secret string, out io.Writer, logger zerolog.Logger) {
+	files, err := zoneFiles([]string{path})
+	if err != nil {
+		logger.Error().Err(err).Msg("no sample zones")
+		return
+	}
+	conn := connection{server: url, timeout: time.Minute}
+	c, err := conn.dialWith(secret)
+	if err != nil {
+		logger.Error().Err(err).Msg("no sample zones")
+		return
+	}
+	for _, r := range importAll(ctx, c, files, importOptions{onlyNew: true}, nil, nil) {
+		switch r.Result {
+		case "failed":
+			logger.Error().Str("file", r.File).Str("error", r.Error).Msg("a sample zone can't be imported")
+		case "kept":
+		default:
+			fmt.Fprintf(out, "sample zone %s %s, %d records\n", r.Zone, r.Result, r.Records)
+		}
+	}
 }

@@ -235,6 +235,17 @@ func checkNetwork(s string) error {
 	return nil
 }
 
+// parseNetworks parses what checkNetwork has accepted.
+func parseNetworks(list []string) []netip.Prefix {
+	var parsed []netip.Prefix
+	for _, s := range list {
+		if p, err := netip.ParsePrefix(s); err == nil {
+			parsed = append(parsed, p)
+		}
+	}
+	return parsed
+}
+
 func checkAddress(s string) error {
 	_, port, err := net.SplitHostPort(s)
 	if err == nil {

@@ -76,21 +76,20 @@ func newZoneCreateCommand(conn *connection) *cobra.Command {
 			if _, err := zones.ParseSerialPolicy(policy); err != nil {
 				return usagef("--serial-policy: %v", err)
 			}
-			ns := make([]string, len(servers))
-			for i, s := range servers {
-				n, err := zones.ParseNameIn(s, apex)
-				if err != nil {
+			soa := map[string]any{}
+			for flag, name := range map[string]string{"primary": primary, "mailbox": mailbox} {
+				if name == "" {
+					continue
+				}
+				if _, err := zones.ParseNameIn(name, apex); err != nil {
+					return usagef("--%s: %v", flag, err)
+				}
+				soa[flag] = name
+			}
+			for _, s := range servers {
+				if _, err := zones.ParseNameIn(s, apex); err != nil {
 					return usagef("--ns: %v", err)
 				}
-				ns[i] = n.String()
-			}
-			first, err := zones.ParseNameIn(firstOf(primary, servers[0]), apex)
-			if err != nil {
-				return usagef("--primary: %v", err)
-			}
-			responsible, err := zones.ParseNameIn(firstOf(mailbox, "hostmaster"), apex)
-			if err != nil {
-				return usagef("--mailbox: %v", err)
 			}
 			c, err := conn.dial()
 			if err != nil {
@@ -99,12 +98,9 @@ func newZoneCreateCommand(conn *connection) *cobra.Command {
 			got, err := c.change(cmd.Context(), request{method: http.MethodPost, path: []string{"v1", "zones"}, body: map[string]any{
 				"name":          apex.String(),
 				"serial_policy": policy,
-				"rrsets": []rrset{
-					{Owner: apex.String(), Type: "SOA", TTL: ttl, Records: []string{
-						fmt.Sprintf("%s %s 1 7200 900 1209600 300", first, responsible),
-					}},
-					{Owner: apex.String(), Type: "NS", TTL: ttl, Records: ns},
-				},
+				"nameservers":   servers,
+				"ttl":           ttl,
+				"soa":           soa,
 			}})
 			if err != nil {
 				return err

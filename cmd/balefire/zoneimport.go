@@ -349,28 +349,28 @@ func (z *zoneSource) copyTo(w io.Writer, bar *progress) error {
 	}
 }
 
-// place adds the line of the RRset that a server's refusal is about.
+// place adds the place in the file that a server's refusal is about.
 func (z *zoneSource) place(err error) error {
 	var p *problem
-	if !errors.As(err, &p) || p.Owner == "" {
+	if !errors.As(err, &p) || p.Owner == "" && p.Line == 0 {
 		return fmt.Errorf("%s: %w", z.shown, err)
 	}
-	owner, bad := zones.ParseName(p.Owner)
-	if bad != nil {
-		return fmt.Errorf("%s: %w", z.shown, err)
-	}
-	rtype, _ := zones.ParseType(p.RType) // 0: about the name
 	r, f, openErr := z.open(nil)
 	if openErr != nil {
 		return fmt.Errorf("%s: %w", z.shown, err)
 	}
 	defer f.Close()
-	for {
+	for line := 1; ; line++ {
 		rec, readErr := r.Next()
 		if readErr != nil {
 			return fmt.Errorf("%s: %w", z.shown, err)
 		}
-		if rec.Owner == owner && (rtype == 0 || rec.Type == rtype) {
+		// What is sent has one record a line.
+		here := line == p.Line
+		if p.Line == 0 {
+			here = rec.Owner.String() == p.Owner && (p.RRType == "" || rec.Type.String() == p.RRType)
+		}
+		if here {
 			return &zonefile.Error{File: rec.File, Line: rec.Line, Column: rec.Column, Msg: p.Error()}
 		}
 	}
