@@ -51,7 +51,7 @@ func lines(rrs []dns.RR) []string {
 		out = append(out, strings.ToLower(rr.String()))
 	}
 	slices.Sort(out)
-	return out
+	return slices.Compact(out) // NSD and Knot may go around a loop of one alias twice
 }
 
 // header describes all but the sections.
