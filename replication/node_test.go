@@ -284,9 +284,7 @@ func TestAnotherHistoryStopsApplyingNotAnswering(t *testing.T) {
 			if !serves(t, n, "www."+apex) {
 				t.Fatal("no answers any more")
 			}
-			if ok, reasons := n.Ready(); !ok {
-				t.Fatalf("unready: %v", reasons)
-			}
+			ready(t, n)
 			if len(n.Alarms()) == 0 {
 				t.Fatal("no alarm")
 			}

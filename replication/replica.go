@@ -126,10 +126,12 @@ func (r *replica) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open partition %d: %w", r.number, err)
 	}
+	applied := p.Applied().Offset
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.partition = p
-	r.caughtUp = r.caughtUp || r.node.marks.reached(r.topic, r.number, p.Applied().Offset)
+	r.caughtUp = r.caughtUp || r.node.marks.reached(r.topic, r.number, applied)
+	r.mu.Unlock()
+	r.waiters.announce(applied, nil)
 	return nil
 }
 
@@ -365,32 +367,33 @@ func (r *replica) applied() store.Applied {
 	return store.Applied{Offset: -1, LeaderEpoch: -1}
 }
 
-// wait waits for the outcome at an offset.
+// wait waits for the outcome at an offset, also while the partition is not open yet.
 func (r *replica) wait(ctx context.Context, offset int64) (store.Outcome, error) {
-	r.mu.Lock()
-	p, halted := r.partition, r.halted
-	r.mu.Unlock()
-	if p == nil {
-		return store.Outcome{}, errors.Join(ErrNotOpen, halted)
-	}
 	// First among those who wait, then a look at what is applied: nothing falls between.
 	arrived, leave, err := r.waiters.join(offset)
 	if err != nil {
 		return store.Outcome{}, err
 	}
 	defer leave()
-	if p.Applied().Offset >= offset {
+	if p := r.opened(); p != nil && p.Applied().Offset >= offset {
 		return p.Outcome(offset)
 	}
-	if halted != nil {
-		return store.Outcome{}, halted
-	}
+	var a arrival
 	select {
-	case a := <-arrived:
-		return a.outcome, a.err
+	case a = <-arrived:
 	case <-ctx.Done():
 		return store.Outcome{}, ctx.Err()
 	}
+	switch {
+	case a.err != nil:
+		return store.Outcome{}, a.err
+	case a.outcome != nil:
+		return *a.outcome, nil
+	}
+	if p := r.opened(); p != nil {
+		return p.Outcome(offset)
+	}
+	return store.Outcome{}, ErrNotOpen
 }
 
 func (n *Node) sleep(ctx context.Context, d time.Duration) bool {

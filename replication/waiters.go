@@ -21,9 +21,10 @@ type waiters struct {
 	failed error // why nobody needs to wait any more
 }
 
-// arrival is what somebody waited for.
+// arrival is what somebody waited for: the outcome, an error, or, without either, that the offset is applied and its
+// outcome to be looked up.
 type arrival struct {
-	outcome store.Outcome
+	outcome *store.Outcome
 	err     error
 }
 
@@ -72,12 +73,12 @@ func (w *waiters) announce(applied int64, outcomes []store.Outcome) {
 		return
 	}
 	for _, o := range outcomes {
-		w.tell(o.Offset, arrival{outcome: o})
+		w.tell(o.Offset, arrival{outcome: &o})
 	}
-	// What was applied without an outcome, because it was skipped: by a restore that came further.
+	// What was applied before it was waited for, or by whoever made the snapshot that was restored.
 	for offset := range w.at {
 		if offset <= applied {
-			w.tell(offset, arrival{err: store.ErrNoOutcome})
+			w.tell(offset, arrival{})
 		}
 	}
 }

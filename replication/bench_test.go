@@ -1,0 +1,72 @@
+package replication
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"balefire/replication/mutationlog"
+	"balefire/store"
+	"balefire/store/storetest"
+	"balefire/zones"
+)
+
+// BenchmarkChange is the time from Publish to the change being answered from, alone and with 64 writers at once, with
+// the embedded log.
+func BenchmarkChange(b *testing.B) {
+	dir := b.TempDir()
+	n, err := Start(Options{
+		Dir: dir, Store: store.Options{Ballast: -1, Reserve: 1 << 20, Logger: zerolog.Nop()}, Logger: zerolog.Nop(),
+		Log: mutationlog.Options{Namespace: "bench"},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer n.Close()
+	<-n.Log().Established()
+	put := func(b *testing.B, apex string, i int) {
+		cs := storetest.Put(apex, storetest.Set(fmt.Sprintf("n%d.%s", i%1000, apex), 60, zones.TypeA, fmt.Sprintf("192.0.2.%d", i%256)))
+		pos, err := n.Publish(context.Background(), newID(cs))
+		if err == nil {
+			_, err = n.Wait(context.Background(), pos, ThisNode)
+		}
+		if err != nil {
+			b.Error(err)
+		}
+	}
+	for i := range 64 {
+		pos, err := n.Publish(context.Background(), newID(storetest.Create(fmt.Sprintf("z%d.example.", i))))
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := n.Wait(context.Background(), pos, ThisNode); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.Run("one writer", func(b *testing.B) {
+		for i := range b.N {
+			put(b, "z0.example.", i)
+		}
+	})
+	b.Run("64 writers", func(b *testing.B) {
+		work := make(chan int)
+		done := make(chan struct{})
+		for w := range 64 {
+			go func() {
+				for i := range work {
+					put(b, fmt.Sprintf("z%d.example.", w), i)
+				}
+				done <- struct{}{}
+			}()
+		}
+		for i := range b.N {
+			work <- i
+		}
+		close(work)
+		for range 64 {
+			<-done
+		}
+	})
+}
