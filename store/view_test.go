@@ -208,7 +208,7 @@ func TestWholeChangeSets(t *testing.T) {
 			return []zones.RRset{storetest.Set("a.example.", 60, zones.TypeA, ip), storetest.Set("z.example.", 60, zones.TypeA, ip)}
 		}
 		l.Add(t, storetest.Create("example.", mark(0)...))
-		for i := 1; i < 600; i++ {
+		for i := 1; i < 400; i++ {
 			if i%50 == 0 {
 				sets := append(storetest.Apex("example.", uint32(1000+i)), mark(i)...)
 				l.Add(t, storetest.Change("example.", zones.OpReplaceZone{RRsets: sets}))
