@@ -6,85 +6,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"balefire/replication/kafkatest"
 )
 
-// kafka is a real Apache Kafka on loopback.
-type kafka struct {
-	t                      *testing.T
-	dir, port, controllers string
-	cmd                    *exec.Cmd
-}
-
-func freePort(t *testing.T) string {
+func kafkaOptions(t *testing.T, broker *kafkatest.Broker) Options {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
-}
-
-func newKafka(t *testing.T) *kafka {
-	t.Helper()
-	k := &kafka{t: t, dir: t.TempDir(), port: freePort(t), controllers: freePort(t)}
-	t.Cleanup(k.kill)
-	k.start()
-	return k
-}
-
-// start starts the broker; tests wait for what they need of it.
-func (k *kafka) start() {
-	k.t.Helper()
-	k.cmd = exec.Command(filepath.Join("..", "..", "testdata", "kafka", "broker"), k.dir, k.port, k.controllers)
-	out, err := os.OpenFile(filepath.Join(k.dir, "output"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	defer out.Close()
-	k.cmd.Stdout, k.cmd.Stderr = out, out
-	k.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := k.cmd.Start(); err != nil {
-		k.t.Fatal(err)
-	}
-}
-
-// kill ends it as a power cut would, but for the disk.
-func (k *kafka) kill() {
-	if k.cmd == nil {
-		return
-	}
-	syscall.Kill(-k.cmd.Process.Pid, syscall.SIGKILL)
-	k.cmd.Wait()
-	k.cmd = nil
-	if k.t.Failed() {
-		if f, err := os.Open(filepath.Join(k.dir, "output")); err == nil {
-			text, _ := io.ReadAll(io.LimitReader(f, 8<<10))
-			f.Close()
-			k.t.Logf("the broker said: %s", text)
-		}
-	}
-}
-
-func (k *kafka) options(namespace string) Options {
 	return Options{
-		Namespace: namespace, Brokers: []string{"127.0.0.1:" + k.port}, Partitions: 5,
-		CacheFile: filepath.Join(k.t.TempDir(), "control.json"), DeliveryTimeout: 20 * time.Second, Logger: zerolog.Nop(),
+		Namespace: "real", Brokers: []string{broker.Address()}, Partitions: 5,
+		CacheFile: filepath.Join(t.TempDir(), "control.json"), DeliveryTimeout: 20 * time.Second, Logger: zerolog.Nop(),
 	}
 }
 
@@ -105,8 +44,8 @@ func openKafka(t *testing.T, opts Options) *Log {
 }
 
 func TestKafka(t *testing.T) {
-	k := newKafka(t)
-	opts := k.options("real")
+	broker := kafkatest.Start(t)
+	opts := kafkaOptions(t, broker)
 	l := openKafka(t, opts)
 	t.Run("topics are made safe, and complained about", func(t *testing.T) {
 		settings, err := l.admin.DescribeTopicConfigs(deadline(t), l.mutations, l.controls)
@@ -208,7 +147,7 @@ func TestKafka(t *testing.T) {
 		if err := l.RotateCookieSecret(deadline(t)); err != nil {
 			t.Fatal(err)
 		}
-		other := openKafka(t, func() Options { o := k.options("real"); o.Partitions = 9; return o }())
+		other := openKafka(t, func() Options { o := kafkaOptions(t, broker); o.Partitions = 9; return o }())
 		if got := other.CookieSecrets(); len(got) != 3 || got[0] != before[1] || other.Partitions() != 5 || other.TopicID() != l.TopicID() {
 			t.Fatalf("another node has %d secrets and %d partitions", len(got), other.Partitions())
 		}
@@ -257,12 +196,12 @@ func TestKafka(t *testing.T) {
 			return len(acknowledged)
 		}
 		waitFor(t, l, func() bool { return count() > 200 })
-		k.kill()
+		broker.Kill()
 		waitFor(t, l, func() bool { return !l.Status().Reachable })
 		if _, err := l.Publish(deadline(t), 1, nil, []byte("never")); !errors.Is(err, ErrRefused) {
 			t.Errorf("publish without a broker: %v", err)
 		}
-		k.start()
+		broker.Restart()
 		had := count()
 		waitFor(t, l, func() bool { return count() > had+200 })
 		close(stop)

@@ -1,0 +1,83 @@
+//go:build kafka
+
+// Package kafkatest runs a real Apache Kafka on loopback for tests, from testdata/kafka. It exists with the build tag
+// kafka only: fetching the jars is not something that every test run should do.
+package kafkatest
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+)
+
+// Broker is one Kafka broker, killed when the test ends. Its methods are for the test's goroutine.
+type Broker struct {
+	tb                     testing.TB
+	dir, port, controllers string
+	cmd                    *exec.Cmd
+}
+
+// Start starts a broker with an empty directory. It does not wait until it answers.
+func Start(tb testing.TB) *Broker {
+	tb.Helper()
+	b := &Broker{tb: tb, dir: tb.TempDir(), port: freePort(tb), controllers: freePort(tb)}
+	tb.Cleanup(b.Kill)
+	b.Restart()
+	return b
+}
+
+func freePort(tb testing.TB) string {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return port
+}
+
+// Address is the broker's host:port.
+func (b *Broker) Address() string { return "127.0.0.1:" + b.port }
+
+// Restart starts the broker again after Kill, with the data that it had.
+func (b *Broker) Restart() {
+	b.tb.Helper()
+	_, here, _, _ := runtime.Caller(0)
+	script := filepath.Join(filepath.Dir(here), "..", "..", "testdata", "kafka", "broker")
+	out, err := os.OpenFile(b.output(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		b.tb.Fatal(err)
+	}
+	defer out.Close()
+	b.cmd = exec.Command(script, b.dir, b.port, b.controllers)
+	b.cmd.Stdout, b.cmd.Stderr = out, out
+	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := b.cmd.Start(); err != nil {
+		b.tb.Fatal(err)
+	}
+}
+
+func (b *Broker) output() string { return filepath.Join(b.dir, "output") }
+
+// Kill ends the broker without warning.
+func (b *Broker) Kill() {
+	if b.cmd == nil {
+		return
+	}
+	if err := syscall.Kill(-b.cmd.Process.Pid, syscall.SIGKILL); err != nil {
+		b.tb.Error(err)
+	}
+	b.cmd.Wait() // says that it was killed
+	b.cmd = nil
+	if text, err := os.ReadFile(b.output()); err == nil && b.tb.Failed() {
+		b.tb.Logf("the broker said: %s", text[:min(len(text), 8<<10)])
+	}
+}
