@@ -40,6 +40,8 @@ type Zones interface {
 	FindHot(qname zones.Name, qtype zones.Type) (h store.Holding, ok bool)
 }
 
+var _ Zones = (*store.Store)(nil)
+
 // Options of a Server.
 type Options struct {
 	// Listen has HOST:PORT, each for UDP and TCP. Port 0 takes a free one, the same for both. 0.0.0.0 is all addresses

@@ -99,10 +99,13 @@ func (x *exchange) serveSlow(packet, dst []byte) []byte {
 // TSIG that says BADKEY and is not signed itself (RFC 8945 §5.2.1).
 func (x *exchange) refuseKey(packet, dst []byte) []byte {
 	var query dns.Msg
-	if err := query.Unpack(packet); err != nil || query.IsTsig() == nil {
+	if err := query.Unpack(packet); err != nil {
 		return x.refuse(dst, wire.FormErr, wire.NoExtendedError)
 	}
 	asked := query.IsTsig()
+	if asked == nil || asked.Algorithm == "" { // the library takes empty RDATA for a TSIG
+		return x.refuse(dst, wire.FormErr, wire.NoExtendedError)
+	}
 	out := replyTo(&query, dns.RcodeNotAuth)
 	out.Extra = append(out.Extra, &dns.TSIG{
 		Hdr:        dns.RR_Header{Name: asked.Hdr.Name, Rrtype: dns.TypeTSIG, Class: dns.ClassANY},
