@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -75,11 +76,18 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	}
 	defer func() { err = errors.Join(err, node.Close()) }()
 
+	var answering atomic.Bool
 	api, err := admin.New(admin.Options{
 		Listen:    cfg.Admin.Listen,
 		Reader:    node.Store(),
 		Publisher: node,
-		Ready:     node.Ready,
+		Ready: func() (bool, []string) {
+			ready, reasons := node.Ready()
+			if !answering.Load() {
+				return false, append(reasons, "DNS does not listen yet")
+			}
+			return ready, reasons
+		},
 		Registry:  metrics,
 		Token:     admin.NewToken("admin", secret),
 		Version:   programVersion(),
@@ -112,6 +120,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	if err := server.Start(); err != nil {
 		return err
 	}
+	answering.Store(true)
 	defer func() { err = errors.Join(err, withPatience(server.Shutdown)) }()
 
 	working, stop := context.WithCancel(ctx)
