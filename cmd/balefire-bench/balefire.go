@@ -20,7 +20,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-const token = "benchmark-token"
+const token = "benchmark-token-16"
 
 // balefire is the server that is measured, with its admin API.
 type balefire struct {

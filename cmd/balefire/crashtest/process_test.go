@@ -20,7 +20,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-const token = "crash-test-token"
+const token = "crash-test-token-16"
 
 // binary is the server, built once for all tests, with its named crash points compiled in.
 var binary string

@@ -48,7 +48,11 @@ func (l *ledger) checkLog(t *testing.T, dataDir string) {
 				if !ok {
 					continue
 				}
-				w, err := strconv.Atoi(strings.TrimPrefix(put.RRset.Owner.Label(), "w"))
+				label, ours := strings.CutPrefix(put.RRset.Owner.Label(), "w")
+				if !ours {
+					continue
+				}
+				w, err := strconv.Atoi(label)
 				number, err2 := strconv.Atoi(string(put.RRset.First()[1:]))
 				if err != nil || err2 != nil {
 					t.Fatalf("record %d@%d is none of ours", p, r.Offset)
