@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,8 +51,6 @@ type hosted struct {
 	views    map[zones.Name]store.Holding
 	waiting  chan zones.Name          // gets each name that begins to wait
 	released map[string]chan struct{} // by name
-	finds    atomic.Int64
-	releases atomic.Int64
 }
 
 func (h *hosted) FindHot(qname zones.Name, qtype zones.Type) (store.Holding, bool) {
@@ -72,7 +69,6 @@ func (h *hosted) Find(qname zones.Name, qtype zones.Type) store.Holding {
 }
 
 func (h *hosted) find(qname zones.Name, qtype zones.Type) store.Holding {
-	h.finds.Add(1)
 	for name := qname; ; name = name.Parent() {
 		if holding, ok := h.views[name]; ok {
 			return holding
