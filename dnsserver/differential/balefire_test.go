@@ -8,62 +8,40 @@ import (
 	"github.com/rs/zerolog"
 
 	"balefire/dnsserver"
-	"balefire/store"
-	"balefire/store/hotzone"
-	"balefire/zones"
-	"balefire/zones/zonestest"
+	"balefire/store/storetest"
 )
 
-// hosted is the zones that Balefire serves in a test, in memory.
-type hosted map[zones.Name]*hotzone.Zone
+// Budgets of memory for zones: enough for all, and enough for none, so that every answer comes from disk.
+const (
+	hotBytes  = 256 << 20
+	coldBytes = 1
+)
 
-func load(t *testing.T, apex zones.Name, sets []zones.RRset) *hotzone.Zone {
-	t.Helper()
-	reference := zonestest.NewView(apex, sets)
-	b := hotzone.NewBuilder(apex)
-	for _, node := range reference.Nodes() {
-		if err := b.Add(node); err != nil {
-			t.Fatal(err)
+// chunk is how many RRsets of a zone are staged in one record.
+const chunk = 200
+
+// startBalefire starts a server of the zones in this process, as records of a log make them, with a budget of
+// memory, and returns its address.
+func startBalefire(t *testing.T, all []testZone, budget int64) string {
+	opts := storetest.Options(t, t.TempDir())
+	opts.HotBytes = budget
+	st, partition := storetest.Open(t, opts)
+	var log storetest.Log
+	for _, z := range all {
+		for _, cs := range storetest.Stage(z.apex.String(), log.NextID(), sortedSets(z.sets), chunk) {
+			log.Add(t, cs)
 		}
 	}
-	for _, node := range reference.HashedNodes() {
-		if err := b.AddHashed(node); err != nil {
-			t.Fatal(err)
-		}
-	}
-	z, err := b.Build()
+	outcomes, err := partition.Apply(log.Records)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return z
-}
-
-// FindHot implements dnsserver.Zones: the zone of the longest hosted apex; for DS at an apex, the next one
-// above, if that is hosted.
-func (h hosted) FindHot(qname zones.Name, qtype zones.Type) (found store.Holding, ok bool) {
-	for name := qname; ; name = name.Parent() {
-		if z := h[name]; z != nil {
-			found = store.Holding{Status: store.Here, Apex: name, View: z}
-			if qtype != zones.TypeDS || name != qname {
-				break
-			}
-		}
-		if name == zones.Root {
-			break
+	for _, o := range outcomes {
+		if o.Rejection != nil {
+			t.Fatalf("zone %s: %v", o.Zone, o.Rejection)
 		}
 	}
-	return found, true
-}
-
-// Find implements dnsserver.Zones.
-func (h hosted) Find(qname zones.Name, qtype zones.Type) store.Holding {
-	found, _ := h.FindHot(qname, qtype)
-	return found
-}
-
-// startBalefire starts a server of the zones in this process, and returns its address.
-func startBalefire(t *testing.T, h hosted) string {
-	s, err := dnsserver.New(dnsserver.Options{Listen: []string{"127.0.0.1:0"}, Zones: h, Logger: zerolog.Nop()})
+	s, err := dnsserver.New(dnsserver.Options{Listen: []string{"127.0.0.1:0"}, Zones: st, Logger: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,6 +53,9 @@ func startBalefire(t *testing.T, h hosted) string {
 		defer cancel()
 		if err := s.Shutdown(ctx); err != nil {
 			t.Errorf("stop Balefire: %v", err)
+		}
+		if hot := st.Stats().HotZones; (hot == 0) != (budget == coldBytes) {
+			t.Errorf("with %d octets of memory %d zones are in it", budget, hot)
 		}
 	})
 	return s.Addrs()[0].String()

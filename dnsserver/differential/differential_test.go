@@ -25,6 +25,9 @@ var (
 	questionsFlag = flag.Int("questions", 40000, "how many questions to ask")
 )
 
+// fromDisk is how many questions there are for each that is asked of the zones on disk too, which are slower.
+const fromDisk = 5
+
 // shown is how many differences are printed whole.
 const shown = 10
 
@@ -158,16 +161,18 @@ func zoneText(t *testing.T, apex zones.Name, sets []zones.RRset) string {
 // compareServers asks the three servers n questions about zones.
 func compareServers(t *testing.T, seed uint64, all []testZone, n int, used []atomic.Int64) {
 	files := map[string]string{}
-	h, owners := hosted{}, map[zones.Name]bool{}
+	owners := map[zones.Name]bool{}
 	for _, z := range all {
 		files[z.apex.String()] = z.file
-		h[z.apex] = load(t, z.apex, z.sets)
 		for _, set := range z.sets {
 			owners[set.Owner] = true
 		}
 	}
-	servers := []struct{ name, addr string }{
-		{"NSD", startNSD(t, files)}, {"Knot", startKnot(t, files)}, {"Balefire", startBalefire(t, h)},
+	servers := [...]struct{ name, addr string }{
+		{"NSD", startNSD(t, files)},
+		{"Knot", startKnot(t, files)},
+		{"Balefire", startBalefire(t, all, hotBytes)},
+		{"Balefire from disk", startBalefire(t, all, coldBytes)},
 	}
 
 	const workers = 4
@@ -183,13 +188,16 @@ func compareServers(t *testing.T, seed uint64, all []testZone, n int, used []ato
 				}
 				askers = append(askers, newAsker(rng, z.apex, z.sets))
 			}
-			var clients [3]client
+			var clients [len(servers)]client
 			for i, s := range servers {
 				clients[i].server, clients[i].addr = s.name, s.addr
 				defer clients[i].close()
 			}
-			for range n / workers {
+			for i := range n / workers {
 				c, err := askAll(&clients, pick(rng, askers).next())
+				if err == nil && i%fromDisk == 0 {
+					err = askDisk(&clients, c.q)
+				}
 				if err != nil {
 					t.Error(err)
 					return
@@ -224,7 +232,7 @@ func compareServers(t *testing.T, seed uint64, all []testZone, n int, used []ato
 }
 
 // askAll asks NSD, Knot and Balefire, and compares.
-func askAll(clients *[3]client, q question) (c comparison, err error) {
+func askAll(clients *[4]client, q question) (c comparison, err error) {
 	c.q = q
 	for i, to := range []**reply{&c.nsd, &c.knot, &c.balefire} {
 		message, err := clients[i].ask(q)
@@ -237,4 +245,20 @@ func askAll(clients *[3]client, q question) (c comparison, err error) {
 	}
 	c.differing, c.agreed = compare(c.nsd, c.knot, c.balefire)
 	return c, nil
+}
+
+// askDisk requires that Balefire's answer from disk is the same message as from memory.
+func askDisk(clients *[4]client, q question) error {
+	hot, err := clients[2].ask(q)
+	if err != nil {
+		return fmt.Errorf("%s: %w", q, err)
+	}
+	cold, err := clients[3].ask(q)
+	if err != nil {
+		return fmt.Errorf("%s: %w", q, err)
+	}
+	if !bytes.Equal(hot[2:], cold[2:]) { // but for the ID
+		return fmt.Errorf("%s: from memory and from disk:\n%x\n%x", q, hot, cold)
+	}
+	return nil
 }
