@@ -95,7 +95,7 @@ type Answer struct {
 	ExtendedError int
 	Kind          Kind
 	// Encloser is the name that this answer is accounted to by response rate limiting: the closest encloser for
-	// wildcard expansions and name errors, the zone cut for referrals, else the question's name.
+	// wildcard expansions and name errors, the zone cut for referrals, else the name that the chain of aliases ended at.
 	Encloser zones.Name
 	// Entries are ordered by section. No owner and key occurs twice.
 	Entries []Entry
