@@ -313,3 +313,27 @@ func TestOpenRefuses(t *testing.T) {
 		t.Errorf("a database without META: %v", err)
 	}
 }
+
+// A crash while Badger begins a memtable leaves an empty log file, with which it would not open again.
+func TestOpenAfterUnbegunLog(t *testing.T) {
+	opts := storetest.Options(t, t.TempDir())
+	s, p := storetest.Open(t, opts)
+	var l storetest.Log
+	l.Add(t, storetest.Create("example."))
+	apply(t, p, l.Records)
+	want, _ := p.Digest()
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	unbegun := filepath.Join(opts.Dir, "partitions", "000", "badger", "00099.mem")
+	if err := os.WriteFile(unbegun, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := s.Open(0, storetest.TopicID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, offset := p.Digest(); got != want || offset != 0 {
+		t.Errorf("digest %s at %d, want %s at 0", got, offset, want)
+	}
+}

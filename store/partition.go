@@ -138,6 +138,9 @@ func openDatabase(dir string, memTable int64, log zerolog.Logger) (db *badger.DB
 			db, err = nil, fmt.Errorf("badger panicked: %v: %w", r, ErrCorrupt)
 		}
 	}()
+	if err := removeUnbegunLogs(dir); err != nil {
+		return nil, fmt.Errorf("open %s: %w", dir, err)
+	}
 	db, err = badger.OpenManaged(badgerOptions(dir, memTable, log))
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
@@ -146,6 +149,28 @@ func openDatabase(dir string, memTable int64, log zerolog.Logger) (db *badger.DB
 		return nil, errors.Join(errors.New("the memtable is too small for the largest record"), db.Close())
 	}
 	return db, nil
+}
+
+// removeUnbegunLogs removes memtable logs without content: a crash between their creation and their first octet
+// leaves one, which Badger then refuses to open.
+func removeUnbegunLogs(dir string) error {
+	logs, err := filepath.Glob(filepath.Join(dir, "*.mem"))
+	if err != nil {
+		return err
+	}
+	for _, log := range logs {
+		info, err := os.Stat(log)
+		if err != nil {
+			return err
+		}
+		if info.Size() > 0 {
+			continue
+		}
+		if err := os.Remove(log); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // openPartition opens what is in dir, or makes it.
