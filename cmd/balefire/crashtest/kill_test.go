@@ -17,8 +17,12 @@ var (
 	seed  = flag.Uint64("seed", uint64(time.Now().UnixNano()), "seed of what is random; printed at the start")
 )
 
-// minInflight is how many changes must be on their way when the process is killed.
-const minInflight = 16
+const (
+	// minInflight is how many changes must be on their way when the process is killed.
+	minInflight = 16
+	// minAcked is how many must have been acknowledged in the round.
+	minAcked = 50
+)
 
 // An acknowledged change survives kill -9 at any point, any number of times: it is there exactly once, in
 // order, and what is on disk is what a replay of the log comes to.
@@ -66,7 +70,7 @@ func (l *ledger) awaitKillMoment(t *testing.T, before int64, while time.Duration
 		case <-random:
 			passed = true
 		case <-tick.C:
-			if passed && l.inflight.Load() >= minInflight && l.acked.Load() > before {
+			if passed && l.inflight.Load() >= minInflight && l.acked.Load() >= before+minAcked {
 				return
 			}
 		case <-limit:
