@@ -56,7 +56,7 @@ func (g *generator) next() (entry, error) {
 		if err != nil {
 			return entry{}, at(g.src, t, "%v", err)
 		}
-		e.tokens[k] = token{text, t.quoted, t.line, t.column}
+		e.tokens[k] = token{text, t.quoted, t.glued, t.line, t.column}
 	}
 	g.i += g.step
 	return e, nil

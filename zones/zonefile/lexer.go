@@ -9,6 +9,7 @@ import (
 type token struct {
 	text         string
 	quoted       bool
+	glued        bool // nothing stands between it and the item before: key="value" is two items
 	line, column int
 }
 
@@ -28,6 +29,7 @@ type lexer struct {
 	tokens       []token
 	text         []byte // of the token being read
 	size         int    // octets in the entry so far
+	glued        bool   // the last item has just ended
 }
 
 func newLexer(r io.Reader, file string) *lexer {
@@ -49,7 +51,7 @@ func (l *lexer) next() (entry, error) {
 }
 
 func (l *lexer) read() (entry, error) {
-	l.tokens, l.size = l.tokens[:0], 0
+	l.tokens, l.size, l.glued = l.tokens[:0], 0, false
 	e := entry{line: l.line}
 	depth, first := 0, true
 	openLine, openColumn := 0, 0
@@ -71,6 +73,9 @@ func (l *lexer) read() (entry, error) {
 		if first {
 			e.indent = c == ' ' || c == '\t'
 			first = false
+		}
+		if c != '"' && !isWordOctet(c) {
+			l.glued = false
 		}
 		switch c {
 		case '\n':
@@ -144,16 +149,31 @@ func (l *lexer) comment() error {
 	}
 }
 
+// isWordOctet reports whether c may stand in an item without quotes.
+func isWordOctet(c byte) bool {
+	switch c {
+	case ' ', '\t', '\r', '\n', ';', '(', ')', '"':
+		return false
+	}
+	return true
+}
+
+// end ends the item that was read.
+func (l *lexer) end(quoted bool, line, column int) {
+	l.tokens = append(l.tokens, token{string(l.text), quoted, l.glued, line, column})
+	l.glued = true
+}
+
 func (l *lexer) word(c byte) error {
 	line, column := l.line, l.column
 	l.text = l.text[:0]
 	for {
-		switch c {
-		case ' ', '\t', '\r', '\n', ';', '(', ')', '"':
+		if !isWordOctet(c) {
 			l.unread(c)
-			l.tokens = append(l.tokens, token{string(l.text), false, line, column})
+			l.end(false, line, column)
 			return nil
-		case '\\':
+		}
+		if c == '\\' {
 			l.text = append(l.text, c)
 			n, err := l.octet()
 			if err == io.EOF || n == '\n' {
@@ -167,7 +187,7 @@ func (l *lexer) word(c byte) error {
 		l.text = append(l.text, c)
 		var err error
 		if c, err = l.octet(); err == io.EOF {
-			l.tokens = append(l.tokens, token{string(l.text), false, line, column})
+			l.end(false, line, column)
 			return nil
 		} else if err != nil {
 			return err
@@ -188,7 +208,7 @@ func (l *lexer) quoted() error {
 		}
 		switch c {
 		case '"':
-			l.tokens = append(l.tokens, token{string(l.text), true, line, column})
+			l.end(true, line, column)
 			return nil
 		case '\\':
 			l.text = append(l.text, c)

@@ -169,7 +169,9 @@ func parseByLibrary(t zones.Type, tokens []token, origin zones.Name) ([]byte, er
 	b.WriteString(". 0 IN ")
 	b.WriteString(dns.TypeToString[uint16(t)])
 	for _, tok := range tokens {
-		b.WriteByte(' ')
+		if !tok.glued {
+			b.WriteByte(' ')
+		}
 		if tok.quoted {
 			b.WriteByte('"')
 		}

@@ -208,6 +208,9 @@ func TestRDataRoundTrip(t *testing.T) {
 			continue
 		}
 		out := FormatRData(typ, wire)
+		if strings.HasPrefix(out, `\#`) && !strings.HasPrefix(text, `\#`) {
+			t.Errorf("%s: written as %q", line, out)
+		}
 		again, err := ParseRData(typ, out, "")
 		if err != nil || !bytes.Equal(again, wire) {
 			t.Errorf("%s: written as %q, read back: %x, %v; want %x", line, out, again, err, wire)
