@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,11 +51,17 @@ func readJSON(w http.ResponseWriter, r *http.Request, limit int64) (value, error
 			err = fmt.Errorf("there is more after the JSON value, at octet %d", dec.InputOffset())
 		}
 	}
-	patient(w)
+	if err == nil {
+		patient(w)
+		return v, nil
+	}
 	var p *problem
 	var tooLarge *http.MaxBytesError
-	if err == nil || errors.As(err, &p) || errors.As(err, &tooLarge) {
+	if errors.As(err, &p) || errors.As(err, &tooLarge) {
 		return v, err
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return v, newProblem(http.StatusRequestTimeout, "bad-request", "the body came too slowly")
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = fmt.Errorf("it ends in the middle, at octet %d", dec.InputOffset())
@@ -189,7 +196,7 @@ func (o *object) required(name string) (v value, ok bool) {
 
 func (f *form) text(v value, ok bool) (string, bool) {
 	if ok && v.what != "text" {
-		f.add(v.at, "want a text, not %s", v.kind())
+		f.add(v.at, "want text, not %s", v.kind())
 		ok = false
 	}
 	if ok && !utf8.ValidString(v.literal) {

@@ -145,8 +145,9 @@ func (e entry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// patient lifts the time limit for reading, once a request is read: net/http goes on reading, to see the client
-// leave, and would take the limit for that.
+// patient lifts the time limit for reading, once a request is read to its end: net/http goes on reading, to see the
+// client leave, and would take the limit for that. Before its end the limit must stay, as net/http also reads what a
+// handler has left.
 func patient(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // not supported only by tests' writers
 }

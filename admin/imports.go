@@ -215,7 +215,6 @@ func (j *importJob) run(ctx context.Context, in *pacedBody) (got imported, err e
 // read reads the file to its end.
 func (j *importJob) read(in *pacedBody) error {
 	l := &j.s.opts.Limits
-	defer in.end()
 	reader := zonefile.NewReader(in, zonefile.Options{File: j.file, Origin: j.apex, DefaultTTL: j.defaultTTL})
 	for {
 		rec, err := reader.Next()

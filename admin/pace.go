@@ -44,8 +44,12 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	_ = b.ctl.SetReadDeadline(b.deadline())
 	n, err := b.in.Read(p)
 	b.count += int64(n)
-	if err == nil || err == io.EOF {
+	switch {
+	case err == io.EOF:
+		_ = b.ctl.SetReadDeadline(time.Time{}) // see patient
 		return n, err
+	case err == nil:
+		return n, nil
 	}
 	b.err = err
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -53,10 +57,6 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
-
-// end lifts the deadline once the body is read: net/http goes on reading, to see the client leave, and takes the
-// end of the time for that.
-func (b *pacedBody) end() { _ = b.ctl.SetReadDeadline(time.Time{}) }
 
 // done gives the answer a time limit again.
 func (b *pacedBody) done(l *Limits) { _ = b.ctl.SetWriteDeadline(time.Now().Add(l.BodyTimeout)) }
