@@ -122,6 +122,7 @@ func newRecordDeleteCommand(conn *connection) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			done := fmt.Sprintf("%s %s deleted", r.owner, r.rtype)
 			req := request{method: http.MethodDelete, path: r.path(), header: ifSerial(serial)}
 			if len(args) > 3 {
 				values, err := r.records(args[3:])
@@ -132,6 +133,7 @@ func newRecordDeleteCommand(conn *connection) *cobra.Command {
 				req.body = map[string]any{"operations": []map[string]any{{
 					"op": "delete_records", "owner": r.owner.String(), "type": r.rtype.String(), "records": values,
 				}}}
+				done = fmt.Sprintf("%s deleted from %s %s", strings.Join(values, ", "), r.owner, r.rtype)
 			}
 			c, err := conn.dial()
 			if err != nil {
@@ -141,7 +143,7 @@ func newRecordDeleteCommand(conn *connection) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printChanged(cmd, conn, got, fmt.Sprintf("%s %s deleted", r.owner, r.rtype))
+			return printChanged(cmd, conn, got, done)
 		},
 	}
 	cmd.Flags().Uint32Var(&serial, "if-serial", 0, "only if the zone's serial is this one")

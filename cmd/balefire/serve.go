@@ -63,6 +63,11 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return err
 	}
+	lock, err := lockDataDir(ctx, cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	secret, _, err := admin.LoadOrCreateToken(cfg.DataDir, cfg.Token)
 	if err != nil {
 		return err
@@ -88,10 +93,10 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 			}
 			return ready, reasons
 		},
-		Registry:  metrics,
-		Token:     admin.NewToken("admin", secret),
-		Version:   programVersion(),
-		Logger:    part(logger, "admin"),
+		Registry: metrics,
+		Token:    admin.NewToken("admin", secret),
+		Version:  programVersion(),
+		Logger:   part(logger, "admin"),
 	})
 	if err != nil {
 		return err
