@@ -132,6 +132,7 @@ type request struct {
 
 // problem is the server's answer to what it does not do (RFC 9457).
 type problem struct {
+	Type   string         `json:"type"`
 	Title  string         `json:"title"`
 	Status int            `json:"status"`
 	Detail string         `json:"detail,omitempty"`

@@ -353,6 +353,10 @@ func (z *zoneSource) copyTo(w io.Writer, bar *progress) error {
 func (z *zoneSource) place(err error) error {
 	var p *problem
 	if !errors.As(err, &p) || p.Owner == "" && p.Line == 0 {
+		if p != nil && p.Type == "urn:balefire:problem:shrinking" {
+			// The server speaks of the API's parameter; here it is a flag.
+			p.Detail, p.Errors = strings.ReplaceAll(p.Detail, "?force=true", "--force"), nil
+		}
 		return fmt.Errorf("%s: %w", z.shown, err)
 	}
 	r, f, openErr := z.open(nil)

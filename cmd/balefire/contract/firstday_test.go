@@ -31,8 +31,14 @@ func TestFirstDay(t *testing.T) {
 
 	contains(t, "import", n.cli("zone", "import", rootZone, "--origin", "."), "created", "22772 records")
 	questions := [][]string{
-		{"+norec", "se.", "NS"}, {"www.example.com", "A"}, {"example.com", "SOA"}, {"se.", "DS", "+dnssec"}, {".", "DNSKEY", "+dnssec", "+tcp"},
-		{"nothing.invalid.", "A", "+dnssec"}, {"host.old.example.org", "A"}, {"-x", "192.0.2.150"},
+		{"+norec", "se.", "NS"},
+		{"www.example.com", "A"},
+		{"example.com", "SOA"},
+		{"se.", "DS", "+dnssec"},
+		{".", "DNSKEY", "+dnssec", "+tcp"},
+		{"nothing.invalid.", "A", "+dnssec"},
+		{"host.old.example.org", "A"},
+		{"-x", "192.0.2.150"},
 	}
 	referral := n.dig(questions[0]...)
 	contains(t, "se. NS", referral, "status: NOERROR", "ANSWER: 0, AUTHORITY: 10, ADDITIONAL: 19")

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -287,3 +288,5 @@ func difference(a, b string) string {
 	}
 	return fmt.Sprintf("%d lines, want %d", len(la), len(lb))
 }
+
+func utoa(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
