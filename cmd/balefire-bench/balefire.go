@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,10 +55,12 @@ func newBalefire(binary, dir string) (*balefire, error) {
 func (b *balefire) start(ctx context.Context, cpu int) error {
 	err := b.launch(cpu, []string{"BALEFIRE_TOKEN=" + token},
 		b.binary, "serve", "--data-dir", filepath.Join(b.dir, "data"), "--dns-listen", b.addr.String(), "--admin-listen", b.admin,
-		"--rrl-rate", "0")
+		"--dns-rrl-rate", "0")
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	for ctx.Err() == nil {
 		res, err := b.client.Get("http://" + b.admin + "/readyz")
 		if err == nil {
@@ -123,7 +124,7 @@ func (b *balefire) load(ctx context.Context, origin, file string) (took time.Dur
 		}
 	})
 	begin := time.Now()
-	err = b.call(ctx, "PUT", "/v1/zones/"+strings.TrimSuffix(origin, ".")+"./file", "text/dns", f, nil)
+	err = b.call(ctx, "PUT", "/v1/zones/"+origin+"/file", "text/dns", f, nil)
 	took = time.Since(begin)
 	cancel()
 	watcher.Wait()
