@@ -18,6 +18,7 @@ type exchange struct {
 	id     string
 	route  string // the pattern; "" when there is none
 	status int    // 0 before the header is written
+	cut    bool   // the connection, since the answer could not be ended
 }
 
 func (x *exchange) WriteHeader(status int) {
@@ -53,14 +54,16 @@ func (s *Server) door() http.Handler {
 		h := w.Header()
 		h.Set("X-Request-Id", x.id)
 		h.Set("X-Content-Type-Options", "nosniff")
+		defer func() { // also when the connection is to be cut
+			took := time.Since(began)
+			s.metrics.request(x.route, x.status, took)
+			s.log.Debug().Str("request_id", x.id).Str("method", r.Method).Str("route", x.route).
+				Int("status", x.status).Bool("cut", x.cut).Dur("took", took).Msg("request")
+		}()
 		defer func() {
 			if thrown := recover(); thrown != nil {
 				s.caught(x, thrown)
 			}
-			took := time.Since(began)
-			s.metrics.request(x.route, x.status, took)
-			s.log.Debug().Str("request_id", x.id).Str("method", r.Method).Str("route", x.route).
-				Int("status", x.status).Dur("took", took).Msg("request")
 		}()
 		// The mux would redirect paths that it can tidy up, and word refusals in its own way.
 		handler, _ := s.mux.Handler(r)
@@ -80,10 +83,12 @@ func (s *Server) door() http.Handler {
 // caught ends a request whose handler panicked. The connection is cut when an answer has begun, so that nobody takes it for whole.
 func (s *Server) caught(x *exchange, thrown any) {
 	if thrown == http.ErrAbortHandler {
+		x.cut = true
 		panic(thrown) // net/http cuts the connection, and says nothing
 	}
 	s.log.Error().Str("request_id", x.id).Str("route", x.route).Interface("panic", thrown).Bytes("stack", debug.Stack()).Msg("a request panicked")
 	if x.status != 0 {
+		x.cut = true
 		panic(http.ErrAbortHandler)
 	}
 	s.refuse(x, problemOf(errors.New("panic")))

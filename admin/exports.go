@@ -29,7 +29,12 @@ func (s *Server) getFile(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodHead {
 		return nil
 	}
-	return zonefile.Write(newPacedWriter(w, &s.opts.Limits), apex, reading.All(r.Context()))
+	out := newPacedWriter(w, &s.opts.Limits)
+	err = zonefile.Write(out, apex, reading.All(r.Context()))
+	if out.err != nil {
+		panic(http.ErrAbortHandler) // it is the client that is gone, or too slow
+	}
+	return err
 }
 
 // safeFileName keeps what every system takes in a file's name.

@@ -66,6 +66,7 @@ type pacedWriter struct {
 	pace
 	out io.Writer
 	ctl *http.ResponseController
+	err error
 }
 
 func newPacedWriter(w http.ResponseWriter, l *Limits) *pacedWriter {
@@ -76,5 +77,6 @@ func (w *pacedWriter) Write(p []byte) (int, error) {
 	_ = w.ctl.SetWriteDeadline(w.deadline())
 	n, err := w.out.Write(p)
 	w.count += int64(n)
+	w.err = err
 	return n, err
 }

@@ -40,7 +40,7 @@ type faults struct {
 	mu      sync.Mutex
 	publish func(ctx context.Context, cs *zones.ChangeSet) (store.Position, error) // nil: the node's
 	wait    func(ctx context.Context, at store.Position) (store.Outcome, error)    // nil: the node's
-	count   int                                                                   // published
+	count   int                                                                    // published
 }
 
 func (f *faults) set(publish func(context.Context, *zones.ChangeSet) (store.Position, error), wait func(context.Context, store.Position) (store.Outcome, error)) {

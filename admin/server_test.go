@@ -319,7 +319,9 @@ func TestSlowClients(t *testing.T) {
 
 // TestWaitingIsLongerThanReading: the time limit for reading a request does not end its waiting.
 func TestWaitingIsLongerThanReading(t *testing.T) {
-	r := newRig(t, func(o *Options) { o.Limits = Limits{BodyTimeout: 100 * time.Millisecond, StallTimeout: 100 * time.Millisecond} })
+	r := newRig(t, func(o *Options) {
+		o.Limits = Limits{BodyTimeout: 100 * time.Millisecond, StallTimeout: 100 * time.Millisecond}
+	})
 	r.makeZone("example.com.")
 	waited := make(chan error, 3)
 	r.faults.set(nil, func(ctx context.Context, at store.Position) (store.Outcome, error) {
