@@ -111,7 +111,7 @@ func badgerOptions(dir string, memTable int64, log zerolog.Logger) badger.Option
 		WithDetectConflicts(false).
 		WithNumVersionsToKeep(math.MaxInt32).
 		WithMemTableSize(memTable).
-		WithNumMemtables(2).
+		WithNumMemtables(1).
 		WithNumLevelZeroTables(2).
 		WithNumLevelZeroTablesStall(6).
 		WithNumCompactors(2).

@@ -107,6 +107,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	defer func() { err = errors.Join(err, withPatience(api.Shutdown)) }()
 
 	waitUntilReady(ctx, node, logger)
+	paceCollector(node.Store().WriteBuffers())
 	hosted := newHosting(node)
 	server, err := dnsserver.New(dnsserver.Options{
 		Listen:   cfg.DNS.Listen,
