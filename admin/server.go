@@ -249,7 +249,7 @@ type Limits struct {
 	Body          int64 // octets of a JSON body; 2 MiB
 	ImportBody    int64 // octets of a zone file; 8 GiB
 	ImportRecords int64 // records of a zone file; 100 million
-	SortMemory    int   // octets of records that an import keeps in memory; 16 MiB
+	SortMemory    int   // octets of records that an import keeps in memory; 8 MiB
 
 	RecordsPerRRset int // that may be written; 100
 	TypesPerName    int // that may be written; 100
@@ -280,7 +280,7 @@ func (l *Limits) setDefaults() {
 	orDefault(&l.Body, 2<<20)
 	orDefault(&l.ImportBody, 8<<30)
 	orDefault(&l.ImportRecords, 100_000_000)
-	orDefault(&l.SortMemory, 16<<20)
+	orDefault(&l.SortMemory, 8<<20)
 	orDefault(&l.RecordsPerRRset, 100)
 	orDefault(&l.TypesPerName, 100)
 	orDefault(&l.Page, 1000)
