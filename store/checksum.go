@@ -151,9 +151,10 @@ func scrub(ctx context.Context, r, inner *reader) error {
 	if err != nil {
 		return err
 	}
-	// Dead generations first: they only become fewer while this runs.
-	var dead, owned uint64
-	err = r.scan([]byte{kindDead}, []byte{kindDead + 1}, func(e entry) (bool, error) {
+	// Dead generations first, and with the reader whose view of the files is the older one: they only become fewer
+	// while this runs, and r must not see keys that inner did not count.
+	var generations []int64
+	err = inner.scan([]byte{kindDead}, []byte{kindDead + 1}, func(e entry) (bool, error) {
 		if _, err := e.value(); err != nil {
 			return false, err
 		}
@@ -161,14 +162,22 @@ func scrub(ctx context.Context, r, inner *reader) error {
 		if err != nil {
 			return false, fmt.Errorf("key %x: %w: %w", e.key, err, ErrCorrupt)
 		}
-		prefix := dataPrefix(nil, generation)
-		return true, inner.scan(prefix, after(prefix), func(entry) (bool, error) {
-			dead++
-			return true, ctx.Err()
-		})
+		generations = append(generations, generation)
+		return true, ctx.Err()
 	})
 	if err != nil {
 		return err
+	}
+	var dead, owned uint64
+	for _, generation := range generations {
+		prefix := dataPrefix(nil, generation)
+		err := inner.scan(prefix, after(prefix), func(entry) (bool, error) {
+			dead++
+			return true, ctx.Err()
+		})
+		if err != nil {
+			return err
+		}
 	}
 
 	var sum zones.Digest

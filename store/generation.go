@@ -127,6 +127,9 @@ const collectStep = 1000
 
 // collect removes up to collectStep keys of dead generations, and reports whether there may be more. It is
 // another writer beside Apply, so it takes the same lock.
+//
+// It writes at a timestamp that is read, to which the entries of its transaction appear one by one. So a generation stays
+// written down as dead until a transaction finds none of its keys: scrubs and snapshots never see keys that are nobody's.
 func (p *Partition) collect() (more bool, err error) {
 	p.applyMu.Lock()
 	defer p.applyMu.Unlock()
@@ -138,28 +141,29 @@ func (p *Partition) collect() (more bool, err error) {
 	}
 	pub := p.published.Load()
 	over := newOverlay()
-	r := openReader(p.db, pub.ts(), nil)
-	defer r.close()
+	dead, inner := openReader(p.db, pub.ts(), nil), openReader(p.db, pub.ts(), nil)
+	defer dead.close()
+	defer inner.close()
 
-	dead := []byte{kindDead}
-	found, err := r.first(dead, after(dead))
-	if err != nil || found == nil {
-		return false, err
-	}
-	generation, err := parseNumberKey(found, kindDead)
-	if err != nil {
-		return false, fmt.Errorf("dead generation %x: %w: %w", found, err, ErrCorrupt)
-	}
-	prefix := dataPrefix(nil, generation)
-	err = r.scan(prefix, after(prefix), func(e entry) (bool, error) {
-		over.remove(e.key)
-		return over.len() < collectStep, nil
+	err = dead.scan([]byte{kindDead}, []byte{kindDead + 1}, func(e entry) (bool, error) {
+		generation, err := parseNumberKey(e.key, kindDead)
+		if err != nil {
+			return false, fmt.Errorf("dead generation %x: %w: %w", e.key, err, ErrCorrupt)
+		}
+		empty := true
+		prefix := dataPrefix(nil, generation)
+		err = inner.scan(prefix, after(prefix), func(e entry) (bool, error) {
+			empty = false
+			over.remove(e.key)
+			return over.len() < collectStep, nil
+		})
+		if empty {
+			over.remove(e.key)
+		}
+		return over.len() < collectStep, err
 	})
-	if err != nil {
+	if err != nil || over.len() == 0 {
 		return false, err
-	}
-	if over.len() < collectStep {
-		over.remove(found)
 	}
 	p.crash(CrashCollectBefore)
 	if err := p.commit(over, pub.ts()); err != nil {
