@@ -88,7 +88,7 @@ func canonical(t *testing.T, file string) string {
 	return sorted(tool(t, "ldns-read-zone", "-c", "-z", file))
 }
 
-// compiled is a zone file as BIND understands it, one record a line.
+// compiled is a zone file as BIND understands it, one record a line, in lower case.
 func compiled(t *testing.T, apex, file string) string {
 	t.Helper()
 	out := tool(t, "named-compilezone", "-q", "-i", "none", "-k", "ignore", "-n", "ignore", "-m", "ignore", "-r", "ignore", "-s", "full", "-o", "-", apex, file)
