@@ -14,6 +14,7 @@ GOVULNCHECK := go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 PKG         ?= ./...
 RUN         ?= .
 TIMEOUT     ?= 20m
+BENCH       ?=
 FUZZTIME    ?= 60s
 # For bench, flags of cmd/balefire-bench: BENCH='-large 0'
 BENCH       ?=
@@ -37,10 +38,11 @@ test-kafka: ## the tests against a real Apache Kafka, which is fetched with Mave
 	.ci/packages kafka
 	PATH=$$PATH:/usr/sbin:/sbin go test -race -timeout $(TIMEOUT) -tags kafka -run Kafka ./replication/... ./cmd/...
 
-bench: build ## figures for this machine, beside NSD and Knot
+bench: build ## figures for this machine, beside NSD and Knot; BENCH='-large 0 -rounds 3' for less
 	.ci/packages bench
-	PATH=$$PATH:/usr/sbin:/sbin go run ./cmd/balefire-bench -balefire bin/balefire $(BENCH)
-	go test -run '^$$' -bench . -benchmem ./zones/... ./store/... ./dnsserver/...
+	go build -trimpath -o bin/balefire-bench ./cmd/balefire-bench
+	go test -run '^$$' -bench 'Serve|Parse|Append|Resolve|FindHot|FindCold|Apply' -benchmem ./dnsserver/... ./zones/answer ./store
+	PATH=$$PATH:/usr/sbin:/sbin bin/balefire-bench -balefire bin/balefire $(BENCH)
 
 lint: ## gofumpt, go vet, staticcheck
 	@unformatted=$$($(GOFUMPT) -l $(GO_FILES)); \
