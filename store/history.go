@@ -203,8 +203,11 @@ func (b *batch) trimAged(kind byte, cursor, from *int64, age time.Duration, time
 			*from = due
 			return false, nil
 		}
-		old = append(old, bytes.Clone(e.key))
-		return len(old) < trimStep, nil
+		if old = append(old, bytes.Clone(e.key)); len(old) == trimStep {
+			*from = b.now.time // there may be more, for the next record
+			return false, nil
+		}
+		return true, nil
 	})
 	for _, key := range old {
 		b.over.remove(key)

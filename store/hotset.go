@@ -1,6 +1,9 @@
 package store
 
 import (
+	"fmt"
+	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -117,10 +120,6 @@ func (h *hotSet) create(p *Partition, apex zones.Name) {
 func (h *hotSet) remove(apex zones.Name) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.removeLocked(apex)
-}
-
-func (h *hotSet) removeLocked(apex zones.Name) {
 	v, ok := h.index.Get(apex)
 	if !ok {
 		return
@@ -189,7 +188,7 @@ func (h *hotSet) patch(p *Partition, apex zones.Name, d zones.Delta, changed int
 	zone := old.zone
 	if len(d.Changes) > 0 {
 		var err error
-		if zone, err = old.zone.Patch(d); err != nil {
+		if zone, err = patched(old.zone, d); err != nil {
 			p.log.Warn().Err(err).Str("zone", apex.String()).Msg("zone in memory is dropped, and loaded again")
 			h.clear(v.Slot)
 			return
@@ -200,6 +199,16 @@ func (h *hotSet) patch(p *Partition, apex zones.Name, d zones.Delta, changed int
 	place.Store(e)
 	h.bytes.Add(int64(zone.Bytes()) - int64(old.zone.Bytes()))
 	h.makeRoom(0)
+}
+
+// patched is zone.Patch, whose panic would be a bug, but none of the partition's: what is on disk is right.
+func patched(zone *hotzone.Zone, d zones.Delta) (next *hotzone.Zone, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("patching panicked: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return zone.Patch(d)
 }
 
 // makeRoom puts zones out of memory until so many octets more fit the budget. The caller holds mu.
@@ -225,29 +234,19 @@ func (h *hotSet) makeRoom(more int64) {
 	}
 }
 
-// beginPartition forgets the zones of a partition that is opened again.
-func (h *hotSet) beginPartition(p *Partition) {
-	h.eachOf(p, h.removeLocked)
-}
-
 // closePartition takes a partition's zones out of memory; the index keeps them.
 func (h *hotSet) closePartition(p *Partition) {
-	h.eachOf(p, func(apex zones.Name) {
-		v, _ := h.index.Get(apex)
-		h.clear(v.Slot)
-	})
+	for _, apex := range h.zonesOf(p) {
+		h.drop(apex)
+	}
 }
 
-func (h *hotSet) eachOf(p *Partition, do func(apex zones.Name)) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	var apexesOf []zones.Name
+// zonesOf returns the apexes that the index has of a partition.
+func (h *hotSet) zonesOf(p *Partition) (apexesOf []zones.Name) {
 	for apex, v := range h.index.All() {
 		if v.Partition == p.number {
-			apexesOf = append(apexesOf, apex)
+			apexesOf = append(apexesOf, zones.Name(strings.Clone(string(apex))))
 		}
 	}
-	for _, apex := range apexesOf {
-		do(apex)
-	}
+	return apexesOf
 }

@@ -189,7 +189,7 @@ func (s *Store) openPartition(number int32, topicID [16]byte) (*Partition, error
 		if _, err := os.Stat(filepath.Join(dir, badgerDir)); err == nil {
 			return nil, fmt.Errorf("%s has a database but no %s: %w", dir, metaFile, ErrCorrupt)
 		}
-		if err := writeMeta(dir, number, topicID); err != nil {
+		if err := errors.Join(writeMeta(dir, number, topicID), syncDir(filepath.Dir(dir))); err != nil {
 			return nil, err
 		}
 	case err != nil:
@@ -232,7 +232,7 @@ func (p *Partition) recover() (err error) {
 		return err
 	}
 	p.published.Store(&publication{g})
-	p.store.hot.beginPartition(p)
+	before := p.store.hot.zonesOf(p) // which stay found, and unavailable, until it is open again
 	var count int64
 	err = r.scan([]byte{kindZone}, []byte{kindZone + 1}, func(e entry) (bool, error) {
 		apex, err := apexOfKey(e.key)
@@ -248,6 +248,15 @@ func (p *Partition) recover() (err error) {
 	}
 	if count != g.zones {
 		return fmt.Errorf("%d zones where %d were counted: %w", count, g.zones, ErrCorrupt)
+	}
+	for _, apex := range before {
+		_, ok, err := r.get(zoneKey(nil, apex))
+		if err != nil {
+			return err
+		}
+		if !ok {
+			p.store.hot.remove(apex)
+		}
 	}
 	return nil
 }

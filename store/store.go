@@ -173,6 +173,9 @@ func (s *Store) Open(partition int32, topicID [16]byte) (*Partition, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.opening, partition)
+	if err == nil && s.closed {
+		err = errors.Join(ErrClosed, p.db.Close()) // meanwhile
+	}
 	if err != nil {
 		return nil, err
 	}
