@@ -14,7 +14,6 @@ GOVULNCHECK := go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 PKG         ?= ./...
 RUN         ?= .
 TIMEOUT     ?= 20m
-BENCH       ?=
 FUZZTIME    ?= 60s
 # For bench, flags of cmd/balefire-bench: BENCH='-large 0'
 BENCH       ?=
