@@ -168,9 +168,12 @@ func (s *Server) Kill() {
 	s.http.CloseIdleConnections()
 }
 
+// Signal sends a signal.
+func (s *Server) Signal(signal os.Signal) error { return s.cmd.Process.Signal(signal) }
+
 // Stop tells the server to end, and returns how it did. After the time limit it is killed.
 func (s *Server) Stop(limit time.Duration) error {
-	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := s.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
 	return s.End(limit)

@@ -40,19 +40,19 @@ func TestKillUnderLoad(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := l.write(ctx, t, p)
 		l.awaitKillMoment(t, before, time.Duration(rng.IntN(40_000))*time.Microsecond)
-		p.kill()
+		p.Kill()
 		cancel()
 		done.Wait()
 		if t.Failed() {
-			t.Fatalf("round %d\n%s", round, p.out)
+			t.Fatalf("round %d\n%s", round, p.Log())
 		}
 		p = start(t, dir)
 		l.checkDNS(t, p)
 		if t.Failed() {
-			t.Fatalf("round %d\n%s", round, p.out)
+			t.Fatalf("round %d\n%s", round, p.Log())
 		}
 	}
-	p.kill()
+	p.Kill()
 	t.Logf("%d changes acknowledged over %d kills", l.acked.Load(), *kills)
 	l.checkLog(t, dir)
 }
@@ -111,31 +111,31 @@ func TestCrashPoints(t *testing.T) {
 			for z := range zoneCount {
 				p.createZone(apexOf(z))
 			}
-			p.kill()
+			p.Kill()
 			for _, count := range []int{1, 2, 7} {
 				p = launch(t, dir, fmt.Sprintf("BALEFIRE_CRASH_AT=%s:%d", point, count))
 				// It may crash before it is ready, when the point is on the way up.
-				if err := p.awaitReady(30 * time.Second); err == nil {
+				if err := p.AwaitReady(30 * time.Second); err == nil {
 					ctx, cancel := context.WithCancel(t.Context())
 					done := l.write(ctx, t, p)
 					go provoke(p)
 					select {
-					case <-p.done:
+					case <-p.Done():
 					case <-time.After(30 * time.Second):
 						t.Errorf("crash point %s:%d was never reached", point, count)
 					}
 					cancel()
-					p.kill()
+					p.Kill()
 					done.Wait()
 				} else {
-					p.kill()
+					p.Kill()
 				}
 				if t.Failed() {
-					t.Fatalf("%s", p.out)
+					t.Fatalf("%s", p.Log())
 				}
 				p = start(t, dir)
 				l.checkDNS(t, p)
-				p.kill()
+				p.Kill()
 			}
 			l.checkLog(t, dir)
 		})

@@ -32,25 +32,25 @@ func TestPowerCuts(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := l.write(ctx, t, p)
 		l.awaitKillMoment(t, before, time.Duration(rng.IntN(150_000))*time.Microsecond)
-		if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		if err := p.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
 		next := disk.cutPower(t)
-		p.kill()
+		p.Kill()
 		cancel()
 		done.Wait()
 		disk.unmount(t)
 		disk = next
 		if t.Failed() {
-			t.Fatalf("round %d\n%s", round, p.out)
+			t.Fatalf("round %d\n%s", round, p.Log())
 		}
 		p = start(t, disk.dataDir())
 		l.checkDNS(t, p)
 		if t.Failed() {
-			t.Fatalf("round %d\n%s", round, p.out)
+			t.Fatalf("round %d\n%s", round, p.Log())
 		}
 	}
-	p.kill()
+	p.Kill()
 	t.Logf("%d changes acknowledged over %d power cuts", l.acked.Load(), *cuts)
 	l.checkLog(t, disk.dataDir())
 }

@@ -1,26 +1,20 @@
 package crashtest
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/miekg/dns"
-)
 
-const token = "crash-test-token-16"
+	"balefire/cmd/balefire/balefiretest"
+)
 
 // binary is the server, built once for all tests, with its named crash points compiled in.
 var binary string
@@ -30,10 +24,8 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	binary = filepath.Join(dir, "balefire")
-	build := exec.Command("go", "build", "-tags", "crashpoints", "-o", binary, "balefire/cmd/balefire")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the server: %v\n%s", err, out)
+	if binary, err = balefiretest.Build(dir, "crashpoints"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	code := m.Run()
@@ -43,96 +35,24 @@ func TestMain(m *testing.M) {
 
 // process is one running server on a data directory.
 type process struct {
-	t     *testing.T
-	cmd   *exec.Cmd
-	out   *bytes.Buffer
-	done  chan struct{} // closed when it has ended
-	dns   string
-	admin string
-	http  *http.Client
+	*balefiretest.Server
+	t *testing.T
 }
 
 // start starts the server on dataDir and waits until it is ready.
 func start(t *testing.T, dataDir string, env ...string) *process {
 	t.Helper()
-	p := launch(t, dataDir, env...)
-	if err := p.awaitReady(30 * time.Second); err != nil {
-		p.kill()
-		t.Fatalf("%v\n%s", err, p.out)
-	}
-	return p
+	return &process{balefiretest.Start(t, how(dataDir, env)), t}
 }
 
 // launch starts the server without waiting.
 func launch(t *testing.T, dataDir string, env ...string) *process {
 	t.Helper()
-	p := &process{
-		t: t, out: new(bytes.Buffer), done: make(chan struct{}),
-		dns: freeAddr(t), admin: freeAddr(t),
-		http: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
-	}
-	p.cmd = exec.Command(binary, "serve", "--data-dir", dataDir, "--dns-listen", p.dns, "--admin-listen", p.admin)
-	p.cmd.Env = append(append(os.Environ(), "BALEFIRE_TOKEN="+token), env...)
-	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		_ = p.cmd.Wait() // it is killed: its status says nothing
-		close(p.done)
-	}()
-	t.Cleanup(p.kill)
-	return p
+	return &process{balefiretest.Launch(t, how(dataDir, env)), t}
 }
 
-func (p *process) awaitReady(limit time.Duration) error {
-	deadline := time.After(limit)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		res, err := p.http.Get("http://" + p.admin + "/readyz")
-		if err == nil {
-			res.Body.Close()
-			if res.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		select {
-		case <-tick.C:
-		case <-p.done:
-			return errors.New("the server ended before it was ready")
-		case <-deadline:
-			return fmt.Errorf("the server is not ready after %s", limit)
-		}
-	}
-}
-
-// kill ends the process as kill -9 does, and waits for it.
-func (p *process) kill() {
-	_ = p.cmd.Process.Kill() // it may have ended
-	<-p.done
-	p.http.CloseIdleConnections()
-}
-
-// freeAddr returns an address of 127.0.0.1 whose port was free for TCP and UDP.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := l.Addr().String()
-		u, err := net.ListenPacket("udp4", addr)
-		l.Close()
-		if err == nil {
-			u.Close()
-			return addr
-		}
-	}
-	t.Fatal("no free port")
-	return ""
+func how(dataDir string, env []string) balefiretest.How {
+	return balefiretest.How{Binary: binary, Dir: dataDir, Env: env}
 }
 
 // answer is what the API says of a change.
@@ -148,13 +68,13 @@ var errRefused = errors.New("refused")
 // send does one request. An error that is not errRefused leaves open what became of it.
 func (p *process) send(ctx context.Context, method, path, contentType, body string) (answer, error) {
 	var a answer
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+p.admin+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+p.Admin+path, strings.NewReader(body))
 	if err != nil {
 		return a, fmt.Errorf("%w: %w", errRefused, err)
 	}
-	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Authorization", "Bearer "+balefiretest.Token)
 	req.Header.Set("Content-Type", contentType)
-	res, err := p.http.Do(req)
+	res, err := p.HTTP().Do(req)
 	if err != nil {
 		return a, err
 	}
@@ -185,7 +105,7 @@ func (p *process) createZone(apex string) {
 func (p *process) text(name string) string {
 	p.t.Helper()
 	q := new(dns.Msg).SetQuestion(name, dns.TypeTXT)
-	r, err := dns.Exchange(q, p.dns)
+	r, err := dns.Exchange(q, p.DNS)
 	if err != nil {
 		p.t.Fatalf("%s: %v", name, err)
 	}
