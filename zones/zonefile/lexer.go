@@ -15,10 +15,9 @@ type token struct {
 
 // entry is one logical line of a master file: its items, comments dropped and parentheses resolved.
 type entry struct {
-	tokens  []token
-	indent  bool // began with white space: the owner is the last one stated
-	line    int
-	tooLong bool
+	tokens []token
+	indent bool // began with white space: the owner is the last one stated
+	line   int
 }
 
 // lexer splits a file into entries (RFC 1035 §5.1).
