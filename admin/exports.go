@@ -27,6 +27,7 @@ func (s *Server) getFile(w http.ResponseWriter, r *http.Request) error {
 	h.Set("ETag", tag(reading.Info.Serial))
 	h.Set("Cache-Control", "no-store")
 	if r.Method == http.MethodHead {
+		w.WriteHeader(http.StatusOK)
 		return nil
 	}
 	out := newPacedWriter(w, &s.opts.Limits)

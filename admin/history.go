@@ -153,8 +153,13 @@ func (s *Server) postRollback(w http.ResponseWriter, r *http.Request) error {
 	}
 	ops, current, err := s.opts.Reader.Rollback(apex, to)
 	switch {
-	case errors.Is(err, store.ErrNoZone):
-		return noSuchZone(apex)
+	case isNoZone(err):
+		reading, err := s.read(apex) // tells "not hosted" from "not known"
+		if err == nil {
+			reading.Close()
+			err = noSuchZone(apex) // it has come this very moment
+		}
+		return err
 	case errors.Is(err, store.ErrNoRollback):
 		return newProblem(http.StatusConflict, "rejected", "%v", err)
 	case err != nil:

@@ -333,7 +333,7 @@ func (j *importJob) rejected(rej *zones.Rejection) error {
 
 // compare holds the file against what is hosted. done says that there is nothing to write.
 func (j *importJob) compare(ctx context.Context, got *imported) (done bool, err error) {
-	present, err := j.s.opts.Reader.Read(j.apex)
+	present, err := j.s.reading(j.apex)
 	if isNoZone(err) {
 		serial := uint32(j.zone.Serial)
 		got.Serial = &serial
@@ -463,8 +463,8 @@ func (j *importJob) publish(ctx context.Context) (changed, error) {
 
 // guard is the shrink guard for RRsets in the order of zones.CompareRRsets.
 func (s *Server) guard(ctx context.Context, apex zones.Name, sets iter.Seq[zones.RRset]) error {
-	present, err := s.opts.Reader.Read(apex)
-	if isNoZone(err) || errors.Is(err, store.ErrNotOpen) {
+	present, err := s.reading(apex)
+	if isNoZone(err) {
 		return nil
 	}
 	if err != nil {

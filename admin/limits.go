@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 
@@ -29,8 +28,8 @@ func (s *Server) within(cs *zones.ChangeSet, place func(op int) string) error {
 	if len(touched) == 0 {
 		return nil
 	}
-	r, err := s.opts.Reader.Read(cs.Zone)
-	if errors.Is(err, store.ErrNoZone) || errors.Is(err, store.ErrNotOpen) {
+	r, err := s.reading(cs.Zone)
+	if isNoZone(err) {
 		return nil // the outcome will tell
 	}
 	if err != nil {

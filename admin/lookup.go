@@ -133,7 +133,7 @@ func (b *octetBudget) spent() bool {
 
 // lookIn answers the questions about one zone, those with the indexes given.
 func (s *Server) lookIn(ctx context.Context, apex zones.Name, questions []question, which []int, answers []found, budget *octetBudget) {
-	reading, err := s.opts.Reader.Read(apex)
+	reading, err := s.reading(apex)
 	if err == nil {
 		defer reading.Close()
 	}

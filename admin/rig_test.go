@@ -40,6 +40,7 @@ type faults struct {
 	mu      sync.Mutex
 	publish func(ctx context.Context, cs *zones.ChangeSet) (store.Position, error) // nil: the node's
 	wait    func(ctx context.Context, at store.Position) (store.Outcome, error)    // nil: the node's
+	lost    bool                                                                   // the zone's partition is not here
 	count   int                                                                    // published
 }
 
@@ -64,6 +65,15 @@ func (f *faults) Publish(ctx context.Context, cs *zones.ChangeSet) (store.Positi
 		return publish(ctx, cs)
 	}
 	return f.Publisher.Publish(ctx, cs)
+}
+
+func (f *faults) PartitionOf(apex zones.Name) (int32, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.lost {
+		return 99, true
+	}
+	return f.Publisher.PartitionOf(apex)
 }
 
 func (f *faults) Wait(ctx context.Context, at store.Position, scope replication.Scope) (store.Outcome, error) {

@@ -508,3 +508,36 @@ func TestPagesAreStable(t *testing.T) {
 		}
 	}
 }
+
+// TestAbsenceIsProven: without the partition nobody knows whether a zone is there, and nobody says that it isn't.
+func TestAbsenceIsProven(t *testing.T) {
+	r := newRig(t, nil)
+	r.faults.mu.Lock()
+	r.faults.lost = true
+	r.faults.mu.Unlock()
+	before := r.faults.published()
+	for _, c := range [][3]string{
+		{"GET", "/v1/zones/example.com.", ""},
+		{"GET", "/v1/zones/example.com./file", ""},
+		{"GET", "/v1/zones/example.com./rrsets", ""},
+		{"GET", "/v1/zones/example.com./rrsets/www/A", ""},
+		{"GET", "/v1/zones/example.com./history", ""},
+		{"PUT", "/v1/zones/example.com./file", "@ 1 SOA a. b. 1 1 1 1 1\n@ 1 NS a.\n"},
+		{"PUT", "/v1/zones/example.com./rrsets/www/A", `{"ttl": 1, "records": ["192.0.2.1"]}`},
+		{"POST", "/v1/zones/example.com./rollback", `{"serial": 1}`},
+	} {
+		if a := r.call(c[0], c[1], c[2]); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
+			t.Errorf("%s %s: %d %s", c[0], c[1], a.status, a.body)
+		}
+	}
+	got := string(r.must(http.StatusOK, "POST", "/v1/lookup", `{"queries": [{"zone": "example.com.", "name": "www", "type": "A"}]}`).body)
+	if !strings.Contains(got, `"unavailable"`) {
+		t.Errorf("look-up: %s", got)
+	}
+	if r.faults.published() != before {
+		t.Error("something was published")
+	}
+	if a, err := r.try("HEAD", "/healthz", nil); err != nil || a.status != http.StatusOK {
+		t.Errorf("HEAD: %d %v", a.status, err)
+	}
+}

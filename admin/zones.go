@@ -89,11 +89,25 @@ func (s *Server) getZone(w http.ResponseWriter, r *http.Request) error {
 
 // read opens a zone for reading; the error is a problem when it is not hosted.
 func (s *Server) read(apex zones.Name) (*store.Reading, error) {
-	reading, err := s.opts.Reader.Read(apex)
+	reading, err := s.reading(apex)
 	if isNoZone(err) {
 		return nil, noSuchZone(apex)
 	}
 	return reading, err
+}
+
+// reading opens a zone for reading. The error is store.ErrNoZone only when it is known that there is no such zone, which
+// takes its partition.
+func (s *Server) reading(apex zones.Name) (*store.Reading, error) {
+	reading, err := s.opts.Reader.Read(apex)
+	if !isNoZone(err) {
+		return reading, err
+	}
+	number, ok := s.opts.Publisher.PartitionOf(apex)
+	if !ok || s.opts.Reader.Partition(number) == nil {
+		return nil, fmt.Errorf("whether %s is hosted is not known: %w", apex, store.ErrNotOpen)
+	}
+	return nil, err
 }
 
 // postZones creates a zone: of the RRsets given, with an SOA and the name servers' NS made where they lack.
