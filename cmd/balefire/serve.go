@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +28,9 @@ const (
 	// readyPatience is how long DNS waits for the node to be ready before it answers from what is open: one damaged
 	// partition must not silence the others.
 	readyPatience = 30 * time.Second
+	// stuckPatience is how long it waits while what is in the way stays the same: a node that catches up says something
+	// else all the time, a damaged partition does not.
+	stuckPatience = 2 * time.Second
 	// stopPatience is how long queries and requests under way may take when the node is told to stop.
 	stopPatience = 10 * time.Second
 )
@@ -230,23 +234,32 @@ func dnsSettings(cfg *Config, secrets [][16]byte) dnsserver.Settings {
 // readyPoll is how often a node that starts is asked whether it is ready.
 const readyPoll = 5 * time.Millisecond
 
-// waitUntilReady returns when the node is ready, or patience ends.
+// waitUntilReady returns when the node is ready, nothing goes on any more, or patience ends.
 func waitUntilReady(ctx context.Context, node *replication.Node, logger zerolog.Logger) {
 	ctx, cancel := context.WithTimeout(ctx, readyPatience)
 	defer cancel()
 	tick := time.NewTicker(readyPoll)
 	defer tick.Stop()
+	stuck := time.NewTimer(stuckPatience)
+	defer stuck.Stop()
+	var before []string
 	for {
 		ready, reasons := node.Ready()
 		if ready {
 			return
 		}
+		if !slices.Equal(reasons, before) {
+			before = reasons
+			stuck.Reset(stuckPatience)
+		}
 		select {
 		case <-tick.C:
+			continue
+		case <-stuck.C:
 		case <-ctx.Done():
-			logger.Warn().Strs("reasons", reasons).Msg("not ready; answering from what there is")
-			return
 		}
+		logger.Warn().Strs("reasons", reasons).Msg("not ready; answering from what there is")
+		return
 	}
 }
 
