@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -393,22 +392,5 @@ func TestExportIsCut(t *testing.T) {
 		if len(got) != len(whole) {
 			t.Fatalf("%d of %d octets ended well", len(got), len(whole))
 		}
-	}
-}
-
-// TestFrugalityEnds: the limit is there while somebody needs it, and then what it was.
-func TestFrugalityEnds(t *testing.T) {
-	before := debug.SetMemoryLimit(-1)
-	first, second := beFrugal(), beFrugal()
-	if during := debug.SetMemoryLimit(-1); during >= before || during < frugalMargin {
-		t.Errorf("limit %d, before %d", during, before)
-	}
-	first()
-	if during := debug.SetMemoryLimit(-1); during >= before {
-		t.Errorf("limit %d while one is left, before %d", during, before)
-	}
-	second()
-	if after := debug.SetMemoryLimit(-1); after != before {
-		t.Errorf("limit %d, before %d", after, before)
 	}
 }

@@ -30,8 +30,6 @@ type sorter struct {
 	index  []uint64 // of each record: block<<32 | offset
 	runs   []*os.File
 	count  int64
-
-	frugal func() // ends what beFrugal began, with the first run
 }
 
 // A packed record is
@@ -133,9 +131,6 @@ func (s *sorter) order() {
 
 // spill writes what is held to a run of its own, and holds nothing.
 func (s *sorter) spill() error {
-	if s.frugal == nil {
-		s.frugal = beFrugal() // it is a large zone
-	}
 	s.order()
 	f, err := os.CreateTemp(s.dir, "balefire-import-*")
 	if err != nil {
@@ -165,10 +160,6 @@ func (s *sorter) spill() error {
 
 // close gives the runs up.
 func (s *sorter) close() {
-	if s.frugal != nil {
-		s.frugal()
-		s.frugal = nil
-	}
 	for _, f := range s.runs {
 		_ = f.Close() // its name is gone already
 	}

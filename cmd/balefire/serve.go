@@ -85,6 +85,11 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	}
 	defer func() { err = errors.Join(err, node.Close()) }()
 
+	// Large imports are sorted beside the data: /tmp may be memory.
+	scratch := filepath.Join(cfg.DataDir, "tmp")
+	if err := os.MkdirAll(scratch, 0o700); err != nil {
+		return err
+	}
 	var answering atomic.Bool
 	api, err := admin.New(admin.Options{
 		Listen:    cfg.Admin.Listen,
@@ -98,6 +103,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 			return ready, reasons
 		},
 		Registry: metrics,
+		TempDir:  scratch,
 		Token:    admin.NewToken("admin", secret),
 		Version:  programVersion(),
 		Logger:   part(logger, "admin"),
