@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"balefire/cmd/balefire/balefiretest"
 )
 
 // importResult is what `zone import -o json` says of a file.
@@ -173,4 +175,16 @@ func TestImportNamesThePlace(t *testing.T) {
 	write(t, dir, "big.example.zone", plain(2, 1))
 	n.fails(1, "--force", "zone", "import", file)
 	n.cli("zone", "import", "--force", file)
+}
+
+// TestProgress: a bar on a terminal, and nothing of it in a file or a pipe.
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	command := fmt.Sprintf("env BALEFIRE_TOKEN=%s %s zone import --origin . --server http://%s %s", balefiretest.Token, binary, n.Admin, rootZone)
+	out := tool(t, "script", "-qec", command, "/dev/null")
+	contains(t, "on a terminal", out, "\r[", "of 1 zones", "MiB/s", ".: created, serial 2017082100, 22772 records")
+	if r := run(t, n.env(), "", "zone", "import", "--origin", ".", rootZone); r.code != 0 || strings.ContainsAny(r.out+r.err, "\r[") {
+		t.Errorf("not on a terminal: %v", r)
+	}
 }

@@ -86,6 +86,7 @@ func TestTokenOfTheEnvironment(t *testing.T) {
 		t.Errorf("there is an admin.token: %v", err)
 	}
 	n.cli("zone", "create", "example.com.", "--ns", "ns1.example.net.")
+	before := n.serial("example.com")
 	file := "example.com. 60 IN SOA a. b. 1 2 3 4 5\nexample.com. 60 IN NS a.\n"
 	for _, c := range []struct{ method, path, body string }{
 		{"GET", "/v1/zones", ""},
@@ -127,8 +128,8 @@ func TestTokenOfTheEnvironment(t *testing.T) {
 			t.Errorf("GET %s without a token: %d\n%s", path, res.status, res.body)
 		}
 	}
-	if got := n.serial("example.com"); got != 1 && got != jsonOf[struct{ Serial uint32 }](n, "zone", "show", "example.com.").Serial {
-		t.Errorf("the zone has changed: serial %d", got)
+	if got := n.serial("example.com"); got != before {
+		t.Errorf("something was written: serial %d, before it was %d", got, before)
 	}
 	if log := n.Log() + n.Said(); strings.Contains(log, balefiretest.Token) {
 		t.Errorf("the token is in the log:\n%s", log)
