@@ -129,13 +129,15 @@ func (p *Partition) DigestAt(offset int64) (digest zones.Digest, ok bool, err er
 
 // Scrub reads the whole partition as it is at one position, and compares: every checksum, every zone's
 // counts and digest, generations that belong to nobody, and the partition's digest. What contradicts is an
-// error marked ErrCorrupt, which also raises an alarm. It ends with ctx.
+// error marked ErrCorrupt, which also raises an alarm. It ends with ctx, and when the partition is closed.
 func (p *Partition) Scrub(ctx context.Context) error {
 	r, err := p.begin()
 	if err != nil {
 		return err
 	}
 	defer r.end()
+	ctx, cancel := p.untilClosed(ctx)
+	defer cancel()
 	// A second reader at the same timestamp, since scans of one can't be nested.
 	inner := openReader(p.db, r.at.ts(), nil)
 	defer inner.close()
@@ -143,6 +145,20 @@ func (p *Partition) Scrub(ctx context.Context) error {
 		return p.suspect("", fmt.Errorf("scrub of %s: %w", Position{p.number, r.at.offset}, err))
 	}
 	return nil
+}
+
+// untilClosed returns a context that ends with ctx, or when the partition is being closed: closing waits for those who
+// read, and what reads all of the partition must not keep it waiting.
+func (p *Partition) untilClosed(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-p.closing:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // scrub is Scrub over two readers of the same position.

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -131,6 +132,9 @@ const (
 	minTransactionEntries = 4096
 )
 
+// damageTexts are of Badger's errors that speak of damage, which it does not wrap; others may pass.
+var damageTexts = []string{"checksum mismatch", "Invalid datakey id", "bad magic"}
+
 // openDatabase opens the database in dir. Badger panics on some kinds of damage.
 func openDatabase(dir string, memTable int64, log zerolog.Logger) (db *badger.DB, err error) {
 	defer func() {
@@ -141,9 +145,19 @@ func openDatabase(dir string, memTable int64, log zerolog.Logger) (db *badger.DB
 	if err := removeUnbegunLogs(dir); err != nil {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
-	db, err = badger.OpenManaged(badgerOptions(dir, memTable, log))
-	if err != nil {
+	opts := badgerOptions(dir, memTable, log)
+	if err := verifyTables(dir, opts); err != nil {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
+	}
+	db, err = badger.OpenManaged(opts)
+	if err != nil {
+		err = fmt.Errorf("open %s: %w", dir, err)
+		for _, text := range damageTexts {
+			if strings.Contains(err.Error(), text) {
+				return nil, fmt.Errorf("%w: %w", err, ErrCorrupt)
+			}
+		}
+		return nil, err
 	}
 	if db.MaxBatchSize() < minTransaction || db.MaxBatchCount() < minTransactionEntries {
 		return nil, errors.Join(errors.New("the memtable is too small for the largest record"), db.Close())

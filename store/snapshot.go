@@ -18,13 +18,15 @@ import (
 type SnapshotInfo = snapshot.Info
 
 // WriteSnapshot writes the partition, as it is at the published position, to w. Dead generations are left
-// out. The partition goes on applying meanwhile.
+// out. The partition goes on applying meanwhile; closing it ends the writing.
 func (p *Partition) WriteSnapshot(ctx context.Context, w io.Writer) (SnapshotInfo, error) {
 	r, err := p.begin()
 	if err != nil {
 		return SnapshotInfo{}, err
 	}
 	defer r.end()
+	ctx, cancel := p.untilClosed(ctx)
+	defer cancel()
 	info, err := p.writeSnapshot(ctx, w, r)
 	if err != nil {
 		return SnapshotInfo{}, p.suspect("", fmt.Errorf("snapshot of %s: %w", Position{p.number, r.at.offset}, err))

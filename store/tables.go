@@ -1,0 +1,154 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/fb"
+	"github.com/dgraph-io/badger/v4/pb"
+	"github.com/dgraph-io/badger/v4/table"
+	"google.golang.org/protobuf/proto"
+)
+
+// Badger opens a database whose tables are damaged: a block that does not fit its checksum is used as it is, so that its
+// keys are missing, and a damaged index ends the process, in a goroutine that nobody can recover. So the tables
+// are read here first. Those that the manifest does not name are none: a crash leaves them, and Badger removes them.
+//
+// A table is
+//
+//	| blocks … | index | its length 4 | checksum | its length 4 |
+//
+// and a block
+//
+//	| entries … | where they begin, 4 each | how many 4 | checksum | its length 4 |
+//
+// where the index is a flatbuffer that says where each block is, a checksum is a message pb.Checksum, over all that is
+// before it but the index's length, and numbers are big-endian.
+
+// verifyUpTo is how many octets of a partition's tables are read through before it is opened. Of more than that, only what
+// opening itself depends on: the rest is for scrubs.
+const verifyUpTo = 64 << 20
+
+// verifyTables checks the tables of the database in dir. What is damaged is marked ErrCorrupt.
+func verifyTables(dir string, opts badger.Options) error {
+	manifest, err := os.Open(filepath.Join(dir, badger.ManifestFilename))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // a new database; or Badger finds tables that should not be there
+	}
+	if err != nil {
+		return err
+	}
+	known, _, err := badger.ReplayManifestFile(manifest, opts.ExternalMagicVersion, opts)
+	if err = errors.Join(err, manifest.Close()); err != nil {
+		return fmt.Errorf("%s: %w: %w", badger.ManifestFilename, err, ErrCorrupt)
+	}
+	var size int64
+	files := make([]string, 0, len(known.Tables))
+	for id := range known.Tables {
+		file := table.NewFilename(id, dir)
+		info, err := os.Stat(file)
+		if errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("table %s is missing: %w", filepath.Base(file), ErrCorrupt)
+		}
+		if err != nil {
+			return err
+		}
+		size += info.Size()
+		files = append(files, file)
+	}
+	slices.Sort(files)
+	for _, file := range files {
+		if err := verifyTable(file, size <= verifyUpTo); err != nil {
+			return fmt.Errorf("table %s: %w", filepath.Base(file), err)
+		}
+	}
+	return nil
+}
+
+// verifyTable checks the index of a table, and all of its blocks or the last.
+func verifyTable(file string, all bool) (err error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	// The index is a hundredth of the table: the end is read twice, if need be.
+	end := info.Size()
+	tail, err := readAt(f, max(0, end-64<<10), end)
+	if err != nil {
+		return err
+	}
+	rest, sum, ok := cutChecksum(tail)
+	if !ok || len(rest) < 4 {
+		return fmt.Errorf("its end: %w", ErrCorrupt)
+	}
+	trailer := int64(len(tail) - len(rest) + 4)
+	length := int64(binary.BigEndian.Uint32(rest[len(rest)-4:]))
+	if length == 0 || length+trailer > end {
+		return fmt.Errorf("its end: %w", ErrCorrupt)
+	}
+	octets, err := readAt(f, end-trailer-length, end-trailer)
+	if err != nil {
+		return err
+	}
+	if crc32.Checksum(octets, castagnoli) != sum {
+		return fmt.Errorf("checksum of its index: %w", ErrCorrupt)
+	}
+	index := fb.GetRootAsTableIndex(octets, 0) // what its checksum vouches for needs no more care
+	n := index.OffsetsLength()
+	if n == 0 {
+		return fmt.Errorf("it has no blocks: %w", ErrCorrupt)
+	}
+	first := n - 1
+	if all {
+		first = 0
+	}
+	for i := first; i < n; i++ {
+		var at fb.BlockOffset
+		if !index.Offsets(&at, i) || int64(at.Offset())+int64(at.Len()) > end {
+			return fmt.Errorf("block %d of %d: %w", i, n, ErrCorrupt)
+		}
+		block, err := readAt(f, int64(at.Offset()), int64(at.Offset())+int64(at.Len()))
+		if err != nil {
+			return err
+		}
+		content, sum, ok := cutChecksum(block)
+		if !ok || crc32.Checksum(content, castagnoli) != sum {
+			return fmt.Errorf("checksum of block %d of %d: %w", i, n, ErrCorrupt)
+		}
+	}
+	return nil
+}
+
+func readAt(f *os.File, from, to int64) ([]byte, error) {
+	b := make([]byte, to-from)
+	_, err := f.ReadAt(b, from)
+	return b, err
+}
+
+// cutChecksum cuts the checksum off the end of b.
+func cutChecksum(b []byte) (rest []byte, sum uint32, ok bool) {
+	if len(b) < 4 {
+		return nil, 0, false
+	}
+	b, size := b[:len(b)-4], binary.BigEndian.Uint32(b[len(b)-4:])
+	if uint64(size) > uint64(len(b)) {
+		return nil, 0, false
+	}
+	var c pb.Checksum
+	at := len(b) - int(size)
+	if proto.Unmarshal(b[at:], &c) != nil || c.Algo != pb.Checksum_CRC32C || c.Sum > 1<<32-1 {
+		return nil, 0, false
+	}
+	return b[:at], uint32(c.Sum), true
+}
