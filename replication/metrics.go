@@ -20,6 +20,7 @@ type metrics struct {
 	publishFailures *prometheus.CounterVec
 	records         *prometheus.CounterVec
 	snapshots       *prometheus.CounterVec
+	scrubs          *prometheus.CounterVec
 	snapshotSeconds prometheus.Gauge
 	logSize         prometheus.Gauge
 	alarms          prometheus.Counter
@@ -46,6 +47,9 @@ func newMetrics(n *Node) *metrics {
 		snapshots: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "balefire_local_snapshots_total", Help: "Local snapshots made before the embedded log is trimmed: verified, failed.",
 		}, []string{"result"}),
+		scrubs: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "balefire_scrubs_total", Help: "Partitions read whole and compared with their digests: clean, failed.",
+		}, []string{"result"}),
 		snapshotSeconds: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "balefire_local_snapshot_seconds", Help: "How long the last local snapshot took, verification included.",
 		}),
@@ -71,7 +75,7 @@ func newMetrics(n *Node) *metrics {
 }
 
 func (m *metrics) kept() []prometheus.Collector {
-	return []prometheus.Collector{m.publishSeconds, m.publishFailures, m.records, m.snapshots, m.snapshotSeconds, m.logSize, m.alarms}
+	return []prometheus.Collector{m.publishSeconds, m.publishFailures, m.records, m.snapshots, m.scrubs, m.snapshotSeconds, m.logSize, m.alarms}
 }
 
 // Describe is for the registry.

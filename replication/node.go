@@ -30,6 +30,9 @@ type Options struct {
 	TrimAbove int64
 	// TrimInterval is how often that is looked at; 0 means 10 s.
 	TrimInterval time.Duration
+	// ScrubInterval is the time in which every partition is read whole and compared with its digest; 0 means a day,
+	// negative never.
+	ScrubInterval time.Duration
 	// Metrics are registered here; nil means nowhere.
 	Metrics prometheus.Registerer
 	Logger  zerolog.Logger
@@ -100,6 +103,9 @@ func Start(opts Options) (_ *Node, err error) {
 	if opts.TrimInterval == 0 {
 		opts.TrimInterval = defaultTrimInterval
 	}
+	if opts.ScrubInterval == 0 {
+		opts.ScrubInterval = defaultScrubInterval
+	}
 	n := &Node{opts: opts, logger: opts.Logger}
 	n.metrics = newMetrics(n)
 	opts.Log.Dir = filepath.Join(opts.Dir, "log")
@@ -164,6 +170,9 @@ func (n *Node) takePartitions() {
 	slots := make(chan struct{}, openAtOnce)
 	for _, r := range all {
 		n.work.Go(func() { r.run(n.ctx, slots) })
+	}
+	if n.opts.ScrubInterval > 0 {
+		n.work.Go(n.scrub)
 	}
 }
 

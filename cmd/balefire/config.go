@@ -71,7 +71,8 @@ type StoreConfig struct {
 	HotZones       int64 // octets of memory for zones that are served from it
 	HistoryChanges int   // change sets kept for each zone
 	HistoryAge     time.Duration
-	DiskReserve    int64 // octets of free space below which nothing is applied; 0: 15%, at most 8 GiB
+	ScrubInterval  time.Duration // in which each partition is compared with its digest; 0: never
+	DiskReserve    int64         // octets of free space below which nothing is applied; 0: 15%, at most 8 GiB
 }
 
 // LogConfig is what the program's own log can be told.
@@ -110,6 +111,7 @@ func defaultConfig() *Config {
 			HotZones:       256 << 20,
 			HistoryChanges: 1000,
 			HistoryAge:     90 * 24 * time.Hour,
+			ScrubInterval:  24 * time.Hour,
 		},
 		Log: LogConfig{Level: "info", Format: "auto"},
 	}
@@ -163,6 +165,7 @@ func (c *Config) options() []option {
 		{key: "store.hot-zones", value: size(&c.Store.HotZones, 1<<20), doc: "memory for zones that are served from memory"},
 		{key: "store.history-changes", value: number(&c.Store.HistoryChanges, 0, 1_000_000), doc: "change sets that history keeps for each zone; 0 means none"},
 		{key: "store.history-age", value: duration(&c.Store.HistoryAge, time.Minute, 100*365*24*time.Hour), doc: "time for which history keeps them"},
+		{key: "store.scrub-interval", value: duration(&c.Store.ScrubInterval, 0, 365*24*time.Hour), doc: "time in which every partition is read whole and compared with its digest; 0 means never"},
 		{key: "store.disk-reserve", value: size(&c.Store.DiskReserve, 0), doc: "free disk space below which nothing more is applied; 0 means 15% of the file system, at most 8GiB"},
 
 		{key: "log.level", value: choice(&c.Log.Level, "debug", "info", "warn", "error"), doc: "the least level that is logged"},

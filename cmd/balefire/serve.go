@@ -178,8 +178,13 @@ func replicationOptions(cfg *Config, metrics prometheus.Registerer, logger zerol
 	if history == 0 {
 		history = -1 // to the store, 0 is its default
 	}
+	scrub := cfg.Store.ScrubInterval
+	if scrub == 0 {
+		scrub = -1 // to the node, 0 is its default
+	}
 	return replication.Options{
-		Dir: cfg.DataDir,
+		Dir:           cfg.DataDir,
+		ScrubInterval: scrub,
 		Log: mutationlog.Options{
 			Namespace:  cfg.Namespace,
 			Brokers:    cfg.Brokers,
