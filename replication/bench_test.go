@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -50,23 +51,25 @@ func BenchmarkChange(b *testing.B) {
 			put(b, "z0.example.", i)
 		}
 	})
-	b.Run("64 writers", func(b *testing.B) {
-		work := make(chan int)
-		done := make(chan struct{})
-		for w := range 64 {
-			go func() {
-				for i := range work {
-					put(b, fmt.Sprintf("z%d.example.", w), i)
-				}
-				done <- struct{}{}
-			}()
+	together := func(zone func(writer int) string) func(b *testing.B) {
+		return func(b *testing.B) {
+			work := make(chan int)
+			var writers sync.WaitGroup
+			for w := range 64 {
+				writers.Go(func() {
+					for i := range work {
+						put(b, zone(w), i)
+					}
+				})
+			}
+			for i := range b.N {
+				work <- i
+			}
+			close(work)
+			writers.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "changes/s")
 		}
-		for i := range b.N {
-			work <- i
-		}
-		close(work)
-		for range 64 {
-			<-done
-		}
-	})
+	}
+	b.Run("64 writers, one zone", together(func(int) string { return "z0.example." }))
+	b.Run("64 writers, 64 zones", together(func(w int) string { return fmt.Sprintf("z%d.example.", w) }))
 }

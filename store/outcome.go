@@ -137,9 +137,9 @@ func readOutcome(r *reader, at Position) (Outcome, bool, error) {
 }
 
 // Outcome returns the outcome of the record at the offset; ErrNoOutcome when it is not kept (any more), or
-// the offset is past the applied one.
+// the offset is past the applied one. Once it is returned, every Find sees what the record did.
 func (p *Partition) Outcome(offset int64) (Outcome, error) {
-	r, err := p.begin()
+	r, err := p.beginSettled()
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -155,9 +155,9 @@ func (p *Partition) Outcome(offset int64) (Outcome, error) {
 }
 
 // LookupID returns the outcome of the first change set with that ID, while the partition remembers the
-// ID; ErrNoOutcome when it does not.
+// ID; ErrNoOutcome when it does not. As with Outcome, every Find sees what it did.
 func (p *Partition) LookupID(id zones.ChangeID) (Outcome, error) {
-	r, err := p.begin()
+	r, err := p.beginSettled()
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -178,6 +178,16 @@ func (p *Partition) LookupID(id zones.ChangeID) (Outcome, error) {
 		return o, nil
 	}
 	return m.first, nil
+}
+
+// beginSettled is begin at a position that the zones in memory have reached, too. The position is published before they are
+// patched, one by one.
+func (p *Partition) beginSettled() (session, error) {
+	r, err := p.begin()
+	if err == nil {
+		p.settle()
+	}
+	return r, err
 }
 
 // Outcome returns the outcome of the record at a position; ErrNotOpen, ErrNoOutcome.

@@ -93,7 +93,8 @@ func (o *overlay) seek(from []byte) (w write, ok bool) {
 // goroutine, and holds a transaction of Badger until close.
 type reader struct {
 	txn  *badger.Txn
-	it   *badger.Iterator // forward over all keys, made when first needed
+	it   *badger.Iterator // forward over all versions of all keys, made when first needed
+	past []byte           // scratch of nextKey
 	over *overlay         // nil when there is nothing pending
 }
 
@@ -158,11 +159,8 @@ func (e entry) value() ([]byte, error) {
 // scan calls fn for each entry with from ≤ key < end (nil: no end), in order, until it returns false.
 // Scans of one reader can't be nested; get can be called within one.
 func (r *reader) scan(from, end []byte, fn func(e entry) (more bool, err error)) error {
-	if r.it == nil {
-		r.it = r.txn.NewIterator(badger.IteratorOptions{})
-	}
+	r.seekKey(from)
 	it := r.it
-	it.Seek(from)
 	var pending write
 	var havePending bool
 	if r.over != nil {
@@ -178,7 +176,7 @@ func (r *reader) scan(from, end []byte, fn func(e entry) (more bool, err error))
 		switch {
 		case havePending && (disk == nil || pending.key <= string(disk)):
 			if disk != nil && pending.key == string(disk) {
-				it.Next()
+				r.nextKey()
 			}
 			keyBuf = append(keyBuf[:0], pending.key...)
 			e = entry{key: keyBuf, sealed: pending.value}
@@ -202,8 +200,42 @@ func (r *reader) scan(from, end []byte, fn func(e entry) (more bool, err error))
 			return err
 		}
 		if e.item != nil {
+			r.nextKey()
+		}
+	}
+}
+
+// seekKey moves the iterator to the first key on disk that is at or after from, and not deleted.
+func (r *reader) seekKey(from []byte) {
+	if r.it == nil {
+		// All versions, newest first: left to itself the iterator walks over every older version of a key to
+		// reach the next one, and a zone that changes often has thousands of its SOA.
+		r.it = r.txn.NewIterator(badger.IteratorOptions{AllVersions: true})
+	}
+	r.it.Seek(from)
+	if r.it.Valid() && r.it.Item().IsDeletedOrExpired() {
+		r.nextKey()
+	}
+}
+
+// versionSteps is how many older versions of a key are stepped over before the next key is sought instead.
+const versionSteps = 3
+
+// nextKey moves the iterator from the key that it is at to the next one that is not deleted.
+func (r *reader) nextKey() {
+	it := r.it
+	for deleted := true; deleted; {
+		r.past = append(append(r.past[:0], it.Item().Key()...), 0) // the least key after it
+		here := r.past[:len(r.past)-1]
+		it.Next()
+		for steps := 1; it.Valid() && bytes.Equal(it.Item().Key(), here); steps++ {
+			if steps == versionSteps {
+				it.Seek(r.past)
+				break
+			}
 			it.Next()
 		}
+		deleted = it.Valid() && it.Item().IsDeletedOrExpired()
 	}
 }
 
