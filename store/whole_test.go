@@ -527,7 +527,12 @@ func TestCrashChild(t *testing.T) {
 	s, p := storetest.Open(t, opts)
 	for _, rec := range crashLog(t).Records {
 		apply(t, p, []store.Record{rec})
-		if err := os.WriteFile(filepath.Join(dir, "acknowledged"), strconv.AppendInt(nil, rec.Offset, 10), 0o600); err != nil {
+		// Renamed into place: the process may end in the middle of a write, at a point that the background passes.
+		file := filepath.Join(dir, "acknowledged")
+		if err := os.WriteFile(file+".new", strconv.AppendInt(nil, rec.Offset, 10), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(file+".new", file); err != nil {
 			t.Fatal(err)
 		}
 	}
