@@ -138,6 +138,15 @@ func TestWhatTheLogSays(t *testing.T) {
 	}
 	r.faults.set(nil, nil)
 
+	// The log has lost records that the copy has: at the position that was given again, the copy has another change.
+	r.faults.set(nil, func(_ context.Context, at store.Position) (store.Outcome, error) {
+		return store.Outcome{Position: at, ID: zones.ChangeID{1}, Status: store.StatusApplied}, nil
+	})
+	if a := put(); a.status != http.StatusGatewayTimeout || strings.Contains(string(a.body), `"applied"`) {
+		t.Errorf("another change's outcome: %d %s", a.status, a.body)
+	}
+	r.faults.set(nil, nil)
+
 	// In the log, and not applied in time.
 	r.faults.set(nil, func(ctx context.Context, _ store.Position) (store.Outcome, error) {
 		<-ctx.Done()

@@ -108,6 +108,12 @@ func (s *Server) await(ctx context.Context, sub submission, position store.Posit
 		s.metrics.change(statusPending)
 		return got, nil
 	}
+	if outcome.ID != sub.cs.ID {
+		// This node's copy has another record at that position: its log is not the one that the copy was made from.
+		p := newProblem(http.StatusGatewayTimeout, "outcome-unknown", "another change is at %s on this node: its log has lost some", position)
+		p.ID, p.ChangeID = position.String(), sub.cs.ID.String()
+		return changed{}, p
+	}
 	s.metrics.change(outcome.Status.String())
 	got.take(outcome)
 	if outcome.Status == store.StatusRejected {

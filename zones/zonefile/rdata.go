@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -158,12 +159,44 @@ func CheckRData(t zones.Type, rdata []byte) error {
 	return nil
 }
 
+// maxString is the longest character-string (RFC 1035 §3.3).
+const maxString = 255
+
+// hasStrings lists the types whose RDATA has character-strings, and nothing else that could be so long. The library
+// would part a longer one without a word.
+var hasStrings = map[zones.Type]bool{
+	13: true, zones.TypeTXT: true, 19: true, 20: true, zones.TypeNAPTR: true, 56: true, 99: true, 258: true, 261: true, 262: true,
+}
+
+// unescapedLen returns the octets that the text of an item stands for.
+func unescapedLen(text string) int {
+	n := 0
+	for i := 0; i < len(text); n++ {
+		switch {
+		case text[i] != '\\':
+			i++
+		case i+1 < len(text) && '0' <= text[i+1] && text[i+1] <= '9':
+			i += 4
+		default:
+			i += 2
+		}
+	}
+	return n
+}
+
 func parseByLibrary(t zones.Type, tokens []token, origin zones.Name) ([]byte, error) {
 	if _, known := dns.TypeToRR[uint16(t)]; !known {
 		return nil, &rdataError{0, `write RDATA of this type as \# LENGTH HEX (RFC 3597)`}
 	}
 	if len(tokens) == 0 && t.String() != "APL" {
 		return nil, &rdataError{0, "no RDATA"}
+	}
+	if hasStrings[t] {
+		for i, tok := range tokens {
+			if n := unescapedLen(tok.text); n > maxString {
+				return nil, &rdataError{i, fmt.Sprintf("string of %d octets: want at most %d; write it as several strings", n, maxString)}
+			}
+		}
 	}
 	var b strings.Builder
 	b.WriteString(". 0 IN ")

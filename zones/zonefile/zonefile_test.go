@@ -118,6 +118,7 @@ func TestMistakes(t *testing.T) {
 		{"$TTL 60\nx. A \\# 3 0a0b0c\n", "2:6", "malformed"},
 		{"$TTL 60\nx. TYPE65280 hello\n", "2:14", "RFC 3597"},
 		{"$TTL 60\nx. TXT a\\", "2:8", "backslash"},
+		{"$TTL 60\nx. TXT a \"" + strings.Repeat("b", 252) + `\100\;cc` + "\"\n", "2:10", "256 octets"},
 	} {
 		_, err := Read(strings.NewReader(c.text), Options{File: "f"})
 		var bad *Error
