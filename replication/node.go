@@ -112,10 +112,10 @@ func Start(opts Options) (_ *Node, err error) {
 	opts.Log.CacheFile = filepath.Join(opts.Dir, "control.json")
 	opts.Log.Logger = opts.Logger.With().Str("part", "log").Logger()
 	opts.Store.Dir = opts.Dir
-	opts.Store.Alarm = func(a store.Alarm) { n.alarm(a.Partition, a.Zone, a.Err) }
+	opts.Store.Alarm = n.storeAlarm
+	// The number is that of the replicas, and not what the control topic says now: what is applied never depends on that.
 	opts.Store.Belongs = func(key []byte, partition int32) bool {
-		count := n.log.Partitions()
-		return count > 0 && mutationlog.PartitionOf(key, count) == partition
+		return mutationlog.PartitionOf(key, int32(len(*n.replicas.Load()))) == partition
 	}
 	// The store makes the directory that the log's files go into.
 	if n.store, err = store.New(opts.Store); err != nil {
@@ -250,6 +250,14 @@ func (n *Node) Alarms() []Alarm {
 	n.alarmMu.Lock()
 	defer n.alarmMu.Unlock()
 	return append([]Alarm(nil), n.alarms...)
+}
+
+// storeAlarm is what the store calls. A copy that contradicts itself is rebuilt.
+func (n *Node) storeAlarm(a store.Alarm) {
+	n.alarm(a.Partition, a.Zone, a.Err)
+	if all := n.replicas.Load(); errors.Is(a.Err, store.ErrCorrupt) && all != nil {
+		(*all)[a.Partition].contradicted(a.Err)
+	}
 }
 
 func (n *Node) alarm(partition int32, zone zones.Name, err error) {

@@ -36,14 +36,16 @@ type replica struct {
 	savedAt time.Time     // when the last snapshot was finished
 	savedIn time.Duration // how long it took
 
-	mu        sync.Mutex
-	partition *store.Partition // nil while it is not open
-	trouble   error            // why it is not open, or not applying just now; nil when all is well
-	halted    error            // why it stopped for good
-	target    int64            // the log's last offset when it was first seen in this process; -2 before
-	end       int64            // the log's end, as last heard; -1 before
-	reached   bool             // it has been there, in this process
-	caughtUp  bool             // it has been there, in this process or when last up
+	mu            sync.Mutex
+	partition     *store.Partition   // nil while it is not open
+	trouble       error              // why it is not open, or not applying just now; nil when all is well
+	halted        error              // why it stopped for good
+	interrupt     context.CancelFunc // ends what follows the log
+	contradiction error              // what was found wrong with the copy, until it is rebuilt
+	target        int64              // the log's last offset when it was first seen in this process; -2 before
+	end           int64              // the log's end, as last heard; -1 before
+	reached       bool               // it has been there, in this process
+	caughtUp      bool               // it has been there, in this process or when last up
 }
 
 func newReplica(n *Node, number int32, topic [16]byte) *replica {
@@ -62,7 +64,7 @@ func (r *replica) run(ctx context.Context, slots chan struct{}) {
 	<-slots
 	for reopens, before := 0, int64(-2); ; {
 		if err == nil {
-			err = r.follow(ctx)
+			err = r.followWhole(ctx)
 		}
 		if ctx.Err() != nil {
 			return
@@ -81,8 +83,10 @@ func (r *replica) run(ctx context.Context, slots chan struct{}) {
 			if err = r.rebuild(ctx, err); err == nil {
 				continue
 			}
-			r.halt(err)
-			return
+			if !errors.Is(err, errLater) {
+				r.halt(err)
+				return
+			}
 		case final(err):
 			r.halt(err)
 			return
@@ -130,7 +134,11 @@ func (r *replica) open(ctx context.Context) error {
 	r.mu.Lock()
 	r.partition = p
 	r.caughtUp = r.caughtUp || r.node.marks.reached(r.topic, r.number, applied)
+	reached := r.reached
 	r.mu.Unlock()
+	if reached {
+		p.CaughtUp()
+	}
 	r.waiters.announce(applied, nil)
 	return nil
 }
@@ -151,6 +159,37 @@ func (r *replica) closePartition() error {
 		return nil
 	}
 	return p.Close()
+}
+
+// followWhole is follow, which ends when the copy is found to contradict itself, whoever found it.
+func (r *replica) followWhole(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r.mu.Lock()
+	r.interrupt = cancel
+	if r.contradiction != nil {
+		cancel()
+	}
+	r.mu.Unlock()
+	err := r.follow(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.contradiction != nil {
+		err, r.contradiction = r.contradiction, nil
+	}
+	return err
+}
+
+// contradicted has the copy rebuilt, if it can be. It may be called from anywhere.
+func (r *replica) contradicted(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.contradiction == nil {
+		r.contradiction = err
+	}
+	if r.interrupt != nil {
+		r.interrupt()
+	}
 }
 
 // follow makes sure that the log is the copy's, and applies it until something is in the way.
@@ -202,11 +241,11 @@ func (r *replica) follow(ctx context.Context) error {
 	}
 }
 
-// ofHistory marks the errors of a stream that say that the log is another one than it was.
+// ofHistory marks the errors of a stream that say that the log is another one than it was. Out of range is none: the log
+// may only begin later than it did, which it is asked for again.
 func ofHistory(err error) error {
-	var outOfRange *mutationlog.OutOfRangeError
 	var diverged *mutationlog.DivergedError
-	if errors.As(err, &outOfRange) || errors.As(err, &diverged) {
+	if errors.As(err, &diverged) {
 		return fmt.Errorf("%w: %w", errHistory, err)
 	}
 	return err
@@ -314,8 +353,12 @@ func (r *replica) announce(applied int64, outcomes []store.Outcome) {
 	if reached {
 		r.reached, r.caughtUp = true, true
 	}
+	p := r.partition
 	r.mu.Unlock()
 	if reached {
+		if p != nil {
+			p.CaughtUp()
+		}
 		r.node.mark()
 	}
 }

@@ -122,13 +122,13 @@ func (r *replica) trim(ctx context.Context, pressed bool) error {
 		kept = kept[:len(kept)-1]
 	}
 	var before int64
-	switch {
+	switch { // a copy that is built anew may be behind its snapshots, and reads what they have
 	case pressed && len(kept) > 0:
 		before = kept[0]
 	case len(kept) == keptSnapshots:
 		before = kept[keptSnapshots-1]
 	}
-	if before <= 0 {
+	if before = min(before, p.Applied().Offset); before <= 0 {
 		return nil
 	}
 	bounds, err := r.node.log.Bounds(ctx)
@@ -234,7 +234,8 @@ func (r *replica) snapshotFile(offset int64) string {
 	return filepath.Join(r.snapshotFolder(), fmt.Sprintf("%020d%s", offset, snapshotSuffix))
 }
 
-// snapshots returns the offsets of the partition's snapshots, newest first.
+// snapshots returns the offsets of the partition's snapshots, newest first. Those of another topic, whose offsets are not
+// comparable, are left out, and alone.
 func (r *replica) snapshots() ([]int64, error) {
 	entries, err := os.ReadDir(r.snapshotFolder())
 	if err != nil {
@@ -243,18 +244,39 @@ func (r *replica) snapshots() ([]int64, error) {
 	var offsets []int64
 	for _, e := range entries {
 		name, ours := strings.CutSuffix(e.Name(), snapshotSuffix)
-		if offset, err := strconv.ParseInt(name, 10, 64); ours && err == nil {
-			offsets = append(offsets, offset)
+		offset, err := strconv.ParseInt(name, 10, 64)
+		if !ours || err != nil {
+			continue
 		}
+		if h, err := readHeader(r.snapshotFile(offset)); err == nil && h.TopicID != r.topic {
+			continue
+		}
+		offsets = append(offsets, offset)
 	}
 	slices.Sort(offsets)
 	slices.Reverse(offsets)
 	return offsets, nil
 }
 
-// rebuild replaces a copy that contradicts itself: by a snapshot that the log reaches, or, if the copy can't even be opened
-// and the log has it all, by reading that from its start. It is done once in a process: a second time, the fault is not in the
-// files. The error is why, if there is nothing better than the copy.
+func readHeader(file string) (snapshot.Header, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return snapshot.Header{}, err
+	}
+	defer f.Close()
+	r, err := snapshot.NewReader(f)
+	if err != nil {
+		return snapshot.Header{}, err
+	}
+	return r.Header(), nil
+}
+
+// errLater marks what is tried again when the log can be asked.
+var errLater = errors.New("the log does not say how far back it reaches")
+
+// rebuild replaces a copy that contradicts itself: by a snapshot that the log reaches, or, if the log has it all, by reading
+// that from its start. It is done once in a process: a second time, the fault is not in the files. The error is why, if
+// there is nothing better than the copy, or marked errLater.
 func (r *replica) rebuild(ctx context.Context, why error) error {
 	if r.rebuilt {
 		return why
@@ -269,10 +291,13 @@ func (r *replica) rebuild(ctx context.Context, why error) error {
 	bounds, err := r.node.log.Bounds(ctx)
 	b, known := bounds[r.number]
 	if (err != nil || !known) && r.opened() != nil {
-		return why // what it holds is better than nothing
+		// What it holds is better than nothing.
+		r.rebuilt = false
+		r.contradicted(why)
+		return fmt.Errorf("%w: %v", errLater, why)
 	}
 	err = r.restoreFrom(ctx, b.Start-1, why)
-	if err == nil || r.opened() != nil || !known || b.Start > 0 {
+	if err == nil || !known || b.Start > 0 || b.End <= r.applied().Offset {
 		return err
 	}
 	if err := r.setAside(why); err != nil {
@@ -333,11 +358,12 @@ func (r *replica) restore(ctx context.Context, file string, why error) error {
 
 // setAside closes the copy and moves its files away. The partition is not ready until another has caught up.
 func (r *replica) setAside(why error) error {
+	r.node.mark() // so that the next copy is not taken for one that is as far
 	if err := r.closePartition(); err != nil {
 		r.node.logger.Warn().Err(err).Int32("partition", r.number).Msg("closing a partition to rebuild it")
 	}
 	r.mu.Lock()
-	r.reached, r.caughtUp = false, false
+	r.reached, r.caughtUp, r.target = false, false, -2
 	r.mu.Unlock()
 	aside, err := r.node.store.SetAside(r.number)
 	if errors.Is(err, fs.ErrNotExist) {

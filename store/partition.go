@@ -45,7 +45,8 @@ type Partition struct {
 	expiry   expiryCursor
 	trim     trimCursor
 
-	viewMu sync.Mutex // held while publishing, and while installing a zone in memory; taken before readMu
+	viewMu sync.Mutex   // held while publishing, and while installing a zone in memory; taken before readMu
+	before []zones.Name // what it had when it was open before, until CaughtUp; by viewMu
 
 	readMu  sync.Mutex
 	readers map[uint64]int // open readers of each timestamp
@@ -246,7 +247,7 @@ func (p *Partition) recover() (err error) {
 		return err
 	}
 	p.published.Store(&publication{g})
-	before := p.store.hot.zonesOf(p) // which stay found, and unavailable, until it is open again
+	p.before = p.store.hot.zonesOf(p)
 	var count int64
 	err = r.scan([]byte{kindZone}, []byte{kindZone + 1}, func(e entry) (bool, error) {
 		apex, err := apexOfKey(e.key)
@@ -263,16 +264,34 @@ func (p *Partition) recover() (err error) {
 	if count != g.zones {
 		return fmt.Errorf("%d zones where %d were counted: %w", count, g.zones, ErrCorrupt)
 	}
+	return nil
+}
+
+// CaughtUp says that the partition is as far as it was when it was open before in this store. Until then the zones that
+// it had are Unavailable where it does not have them: they may only not be there yet. The first opening has none.
+func (p *Partition) CaughtUp() {
+	p.viewMu.Lock()
+	defer p.viewMu.Unlock()
+	before := p.before
+	p.before = nil
+	if len(before) == 0 {
+		return
+	}
+	r, err := p.begin()
+	if err != nil {
+		return
+	}
+	defer r.end()
 	for _, apex := range before {
 		_, ok, err := r.get(zoneKey(nil, apex))
 		if err != nil {
-			return err
+			p.suspect(apex, err) // it stays unavailable
+			continue
 		}
 		if !ok {
 			p.store.hot.remove(apex)
 		}
 	}
-	return nil
 }
 
 // start begins what runs in the background.
