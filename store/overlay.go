@@ -159,7 +159,7 @@ func (e entry) value() ([]byte, error) {
 // scan calls fn for each entry with from ≤ key < end (nil: no end), in order, until it returns false.
 // Scans of one reader can't be nested; get can be called within one.
 func (r *reader) scan(from, end []byte, fn func(e entry) (more bool, err error)) error {
-	r.seekKey(from)
+	r.seekKey(from, end)
 	it := r.it
 	var pending write
 	var havePending bool
@@ -176,7 +176,7 @@ func (r *reader) scan(from, end []byte, fn func(e entry) (more bool, err error))
 		switch {
 		case havePending && (disk == nil || pending.key <= string(disk)):
 			if disk != nil && pending.key == string(disk) {
-				r.nextKey()
+				r.nextKey(end)
 			}
 			keyBuf = append(keyBuf[:0], pending.key...)
 			e = entry{key: keyBuf, sealed: pending.value}
@@ -200,31 +200,37 @@ func (r *reader) scan(from, end []byte, fn func(e entry) (more bool, err error))
 			return err
 		}
 		if e.item != nil {
-			r.nextKey()
+			r.nextKey(end)
 		}
 	}
 }
 
-// seekKey moves the iterator to the first key on disk that is at or after from, and not deleted.
-func (r *reader) seekKey(from []byte) {
+// seekKey moves the iterator to the first key on disk that is at or after from, and not deleted, or to one at or after end.
+func (r *reader) seekKey(from, end []byte) {
 	if r.it == nil {
 		// All versions, newest first: left to itself the iterator walks over every older version of a key to
 		// reach the next one, and a zone that changes often has thousands of its SOA.
 		r.it = r.txn.NewIterator(badger.IteratorOptions{AllVersions: true})
 	}
 	r.it.Seek(from)
-	if r.it.Valid() && r.it.Item().IsDeletedOrExpired() {
-		r.nextKey()
+	if r.atDeleted(end) {
+		r.nextKey(end)
 	}
+}
+
+// atDeleted reports whether the iterator is at a deleted key before end. Those from end on, which may be the many of
+// another kind, are not passed over.
+func (r *reader) atDeleted(end []byte) bool {
+	return r.it.Valid() && r.it.Item().IsDeletedOrExpired() && (end == nil || bytes.Compare(r.it.Item().Key(), end) < 0)
 }
 
 // versionSteps is how many older versions of a key are stepped over before the next key is sought instead.
 const versionSteps = 3
 
-// nextKey moves the iterator from the key that it is at to the next one that is not deleted.
-func (r *reader) nextKey() {
+// nextKey moves the iterator from the key that it is at to the next one that is not deleted, or to one at or after end.
+func (r *reader) nextKey(end []byte) {
 	it := r.it
-	for deleted := true; deleted; {
+	for deleted := true; deleted; deleted = r.atDeleted(end) {
 		r.past = append(append(r.past[:0], it.Item().Key()...), 0) // the least key after it
 		here := r.past[:len(r.past)-1]
 		it.Next()
@@ -235,7 +241,6 @@ func (r *reader) nextKey() {
 			}
 			it.Next()
 		}
-		deleted = it.Valid() && it.Item().IsDeletedOrExpired()
 	}
 }
 
