@@ -11,6 +11,7 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/fb"
+	"github.com/dgraph-io/badger/v4/options"
 	"github.com/dgraph-io/badger/v4/pb"
 	"github.com/dgraph-io/badger/v4/table"
 	"google.golang.org/protobuf/proto"
@@ -50,7 +51,10 @@ func verifyTables(dir string, opts badger.Options) error {
 	}
 	var size int64
 	files := make([]string, 0, len(known.Tables))
-	for id := range known.Tables {
+	for id, t := range known.Tables {
+		if t.Compression != options.None {
+			continue // not one that this program wrote
+		}
 		file := table.NewFilename(id, dir)
 		info, err := os.Stat(file)
 		if errors.Is(err, os.ErrNotExist) {
