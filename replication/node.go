@@ -212,11 +212,30 @@ func (n *Node) publish(ctx context.Context, cs *zones.ChangeSet) (store.Position
 	}
 	key := []byte(cs.Zone.String())
 	partition := mutationlog.PartitionOf(key, count)
+	if err := n.roomFor(partition); err != nil {
+		return store.Position{}, fmt.Errorf("%w: %w", mutationlog.ErrRefused, err)
+	}
 	offset, err := n.log.Publish(ctx, partition, key, value)
 	if err != nil {
 		return store.Position{}, err
 	}
 	return store.Position{Partition: partition, Offset: offset}, nil
+}
+
+// roomFor refuses what the embedded log would take while nothing is applied for want of space: both are on one disk,
+// and what is left is kept for those who answer from it.
+func (n *Node) roomFor(partition int32) error {
+	all := n.replicas.Load()
+	if all == nil || int(partition) >= len(*all) || !n.log.Status().Embedded {
+		return nil
+	}
+	r := (*all)[partition]
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if errors.Is(r.trouble, store.ErrDiskReserve) {
+		return r.trouble
+	}
+	return nil
 }
 
 // PartitionOf returns the partition of a zone; ok is false while the number of partitions is not known.

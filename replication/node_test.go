@@ -196,6 +196,7 @@ func TestRestartGoesOnWhereItWas(t *testing.T) {
 		t.Fatalf("publishing on a closed node: %v", err)
 	}
 	n = ready(t, start(t, options(t, dir)))
+	eventually(t, n, "established", func() bool { return n.Log().Status().Established }) // ready before that, from what it holds
 	if after := digestsOf(n); after != before {
 		t.Fatalf("digests %s, were %s", after, before)
 	}
@@ -490,6 +491,10 @@ func TestDiskReserveOnlyPauses(t *testing.T) {
 	}
 	if ok, reasons := n.Ready(); !ok {
 		t.Fatal(reasons)
+	}
+	// The log is on the same disk: it grows by no more than what showed the lack of space.
+	if _, err := n.Publish(deadline(t), newID(storetest.Create("example."))); !errors.Is(err, mutationlog.ErrRefused) || !errors.Is(err, store.ErrDiskReserve) {
+		t.Fatalf("published to a full disk: %v", err)
 	}
 	set(1 << 40)
 	if o, err := n.Wait(deadline(t), pos, ThisNode); err != nil || o.Status != store.StatusApplied {
