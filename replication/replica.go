@@ -228,15 +228,16 @@ func (r *replica) follow(ctx context.Context) error {
 			return ofHistory(err)
 		}
 		records := convert(batch.Records)
-		if compare {
+		if compare && len(records) > 0 {
 			if err := r.compareLast(records[0]); err != nil {
 				return err
 			}
 			compare = false
 		}
-		if err := r.apply(ctx, records); err != nil {
+		if err := r.apply(ctx, records, contiguous(r.applied().Offset, batch.Records)); err != nil {
 			return err
 		}
+		r.passed(batch.Next)
 		r.sawEnd(batch.End)
 	}
 }
@@ -305,11 +306,35 @@ func convert(records []mutationlog.Record) []store.Record {
 	return converted
 }
 
-// apply applies records, however long the disk is full, and announces what became of them.
-func (r *replica) apply(ctx context.Context, records []store.Record) error {
+// contiguous reports whether nothing is missing between what is applied and the records, nor between these, but what is
+// the brokers' own.
+func contiguous(applied int64, records []mutationlog.Record) bool {
+	for _, r := range records {
+		if r.Offset > applied && r.After > applied {
+			return false
+		}
+		applied = max(applied, r.Offset)
+	}
+	return true
+}
+
+// passed notes that all before an offset was read. What follows the last record applied was the brokers' own, and nobody waits
+// for it to be applied.
+func (r *replica) passed(next int64) {
+	applied := r.applied().Offset
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.target < next && r.target > applied {
+		r.target = applied
+	}
+}
+
+// apply applies records, however long the disk is full, and announces what became of them. whole says that what is missing
+// between them is missing in the log, too.
+func (r *replica) apply(ctx context.Context, records []store.Record, whole bool) error {
 	for {
 		p := r.opened()
-		outcomes, err := applyRecovered(p, records)
+		outcomes, err := applyRecovered(p, records, whole)
 		r.announce(p.Applied().Offset, outcomes)
 		if err == nil {
 			r.setTrouble(nil)
@@ -335,13 +360,16 @@ func (r *replica) apply(ctx context.Context, records []store.Record) error {
 }
 
 // applyRecovered turns a panic into an error: one partition stops, not the node.
-func applyRecovered(p *store.Partition, records []store.Record) (outcomes []store.Outcome, err error) {
+func applyRecovered(p *store.Partition, records []store.Record, whole bool) (outcomes []store.Outcome, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("%w: %v\n%s", errPanicked, v, debug.Stack())
 		}
 	}()
-	return p.Apply(records)
+	if whole {
+		return p.ApplyAfter(records)
+	}
+	return p.Apply(records) // which says what is missing
 }
 
 // announce tells those who wait.

@@ -34,11 +34,17 @@ type Record struct {
 	LeaderEpoch int32
 	Time        time.Time
 	Key, Value  []byte
+	// After is the offset of the record before it. What is between is the brokers' own: the ends of transactions.
+	// For the first of a stream it is the offset before the one that was asked for.
+	After int64
 }
 
-// Batch is what a stream had ready: consecutive records of one partition, at least one.
+// Batch is what a stream had ready: consecutive records of one partition. There are none when the log went on with nothing
+// but records of the brokers' own.
 type Batch struct {
 	Records []Record
+	// Next is the offset that reading has come to.
+	Next int64
 	// End is the offset after the partition's last record, as the broker said with the newest of these records.
 	End int64
 }
@@ -54,6 +60,8 @@ type Stream struct {
 	records []Record
 	size    int
 	next    int64 // the lowest offset that may come
+	last    int64 // of the last record that is not the brokers' own
+	given   int64 // Next of the last batch
 	end     int64
 	paused  bool
 	trouble error // passing; given once
@@ -69,7 +77,7 @@ func (s *Stream) Next(ctx context.Context) (Batch, error) {
 		if resume {
 			s.consumer.client.ResumeFetchPartitions(map[string][]int32{s.topic: {s.partition}})
 		}
-		if err != nil || len(batch.Records) > 0 {
+		if err != nil || batch.Next > 0 {
 			return batch, err
 		}
 		select {
@@ -88,10 +96,15 @@ func (s *Stream) take() (batch Batch, resume bool, err error) {
 		if s.failure != nil {
 			err = s.failure
 		}
+		if err == nil && s.next > s.given {
+			s.given = s.next
+			return Batch{Next: s.next, End: s.end}, false, nil
+		}
 		return Batch{}, false, err
 	}
 	n := min(len(s.records), maxBatchRecords)
-	batch = Batch{Records: s.records[:n:n], End: s.end}
+	batch = Batch{Records: s.records[:n:n], Next: s.records[n-1].Offset + 1, End: s.end}
+	s.given = batch.Next
 	s.records = s.records[n:]
 	for _, r := range batch.Records {
 		s.size -= recordSize(r)
@@ -119,11 +132,18 @@ func (s *Stream) add(records []*kgo.Record, end int64) (pause bool) {
 			s.failure = &DivergedError{Partition: s.partition, Offset: s.next, Lost: r.Offset}
 			break
 		}
+		if r.Offset > s.next {
+			s.last = r.Offset - 1 // something is missing, and not made up for
+		}
 		s.next = r.Offset + 1
+		if r.Attrs.IsControl() {
+			continue
+		}
 		record := Record{
 			Partition: r.Partition, Offset: r.Offset, LeaderEpoch: r.LeaderEpoch,
-			Time: r.Timestamp, Key: r.Key, Value: r.Value,
+			Time: r.Timestamp, Key: r.Key, Value: r.Value, After: s.last,
 		}
+		s.last = r.Offset
 		s.records = append(s.records, record)
 		s.size += recordSize(record)
 	}
@@ -200,7 +220,7 @@ func newConsumer(client *kgo.Client) *consumer {
 // below the offset is found out.
 func (c *consumer) open(topic string, partition int32, offset int64, leaderEpoch int32) (*Stream, error) {
 	key := topicPartition{topic, partition}
-	s := &Stream{consumer: c, topic: topic, partition: partition, ready: make(chan struct{}, 1), next: offset, end: -1}
+	s := &Stream{consumer: c, topic: topic, partition: partition, ready: make(chan struct{}, 1), next: offset, last: offset - 1, given: offset, end: -1}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.failure != nil {

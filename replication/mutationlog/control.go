@@ -173,16 +173,16 @@ func (c *Control) set(key string, value []byte) {
 	}
 }
 
-// applyRecords takes over records as they come, and tells who waits.
-func (c *Control) applyRecords(records []Record) {
+// applyBatch takes over records as they come, and tells who waits.
+func (c *Control) applyBatch(batch Batch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, r := range records {
+	for _, r := range batch.Records {
 		if r.Value != nil && len(r.Value) <= maxControlRecord {
 			c.set(string(r.Key), bytes.Clone(r.Value))
 		}
-		c.next = r.Offset + 1
 	}
+	c.next = max(c.next, batch.Next)
 	close(c.changed)
 	c.changed = make(chan struct{})
 }
@@ -241,7 +241,7 @@ func (l *Log) readControlTo(ctx context.Context, end int64) error {
 			if err != nil {
 				return fmt.Errorf("read topic %s: %w", l.controls, err)
 			}
-			c.applyRecords(batch.Records)
+			c.applyBatch(batch)
 			at = c.position()
 		}
 	}
@@ -282,7 +282,7 @@ func (l *Log) follow(s *Stream) error {
 			return err
 		}
 		before, _ := l.control.namespace()
-		l.control.applyRecords(batch.Records)
+		l.control.applyBatch(batch)
 		if after, _ := l.control.namespace(); after != before {
 			// What the namespace is was decided once; whoever says otherwise speaks of another one.
 			err := mismatchedID(l.mutations, before.TopicID, after.TopicID)

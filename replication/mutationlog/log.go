@@ -157,6 +157,8 @@ func (l *Log) newClient() (*kgo.Client, error) {
 		kgo.MetadataMinAge(250 * time.Millisecond),
 		// Without it, a client that is out of range goes on somewhere else, in silence.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		// The ends of transactions take offsets, which are missing without them.
+		kgo.KeepControlRecords(),
 		kgo.FetchMaxWait(fetchWait),
 		kgo.FetchMaxBytes(8 << 20),
 		kgo.FetchMaxPartitionBytes(512 << 10),

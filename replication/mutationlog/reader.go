@@ -88,7 +88,7 @@ func (l *Log) ReadAt(ctx context.Context, partition int32, offset int64) (Record
 	if err != nil {
 		return Record{}, fmt.Errorf("read %d@%d: %w", partition, offset, err)
 	}
-	if batch.Records[0].Offset != offset {
+	if len(batch.Records) == 0 || batch.Records[0].Offset != offset {
 		return Record{}, outOfRange
 	}
 	return batch.Records[0], nil
