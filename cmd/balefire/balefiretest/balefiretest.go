@@ -190,6 +190,9 @@ func (s *Server) End(limit time.Duration) error {
 	}
 }
 
+// given are the addresses that FreeAddr has given: they may be free still.
+var given sync.Map
+
 // FreeAddr returns HOST:PORT with a port that was free for TCP and UDP.
 func FreeAddr(t testing.TB, host string) string {
 	t.Helper()
@@ -201,8 +204,11 @@ func FreeAddr(t testing.TB, host string) string {
 		addr := l.Addr().String()
 		u, err := net.ListenPacket("udp", addr)
 		l.Close()
-		if err == nil {
-			u.Close()
+		if err != nil {
+			continue
+		}
+		u.Close()
+		if _, given := given.LoadOrStore(addr, true); !given {
 			return addr
 		}
 	}
