@@ -351,7 +351,7 @@ func TestRootZone(t *testing.T) {
 
 // TestExportIsCut: a client that reads too slowly is cut, and does not take what it has for the whole.
 func TestExportIsCut(t *testing.T) {
-	r := newRig(t, func(o *Options) { o.Limits = Limits{StallTimeout: 2 * time.Second, MinRate: 1 << 30} })
+	r := newRig(t, func(o *Options) { o.Limits = Limits{StallTimeout: 8 * time.Second, MinRate: 1 << 30} })
 	r.makeZone("big.example.")
 	text := `"` + strings.Repeat(strings.Repeat("x", 250)+`" "`, 200) + `"`
 	for i := range 5 {
