@@ -35,7 +35,17 @@ type hotSet struct {
 	ring   []uint32 // slots that CLOCK goes around; some may be empty by now
 	inRing map[uint32]bool
 	hand   int
+	missed map[zones.Name]*missed // zones that are being loaded
 }
+
+// missed is what patched a zone while it was being loaded, so that one that changes all the time comes into memory, too.
+type missed struct {
+	patches []effect
+	changes int // RRsets in patches
+}
+
+// maxMissed bounds what is kept for a zone that is being loaded, in RRsets. With more, it is loaded again.
+const maxMissed = 10_000
 
 const slotsPerPage = 1024
 
@@ -51,7 +61,7 @@ type hotEntry struct {
 }
 
 func newHotSet(limit int64) *hotSet {
-	h := &hotSet{index: apexes.New(), limit: limit, inRing: make(map[uint32]bool)}
+	h := &hotSet{index: apexes.New(), limit: limit, inRing: make(map[uint32]bool), missed: make(map[zones.Name]*missed)}
 	h.pages.Store(new([]*slotPage))
 	return h
 }
@@ -183,6 +193,10 @@ func (h *hotSet) patch(p *Partition, apex zones.Name, d zones.Delta, changed int
 	place := h.slot(v.Slot)
 	old := place.Load()
 	if old == nil || old.apex != apex {
+		if m := h.missed[apex]; m != nil && m.changes <= maxMissed {
+			m.changes += 1 + len(d.Changes)
+			m.patches = append(m.patches, effect{apex: apex, delta: d, changed: changed})
+		}
 		return
 	}
 	zone := old.zone
@@ -199,6 +213,39 @@ func (h *hotSet) patch(p *Partition, apex zones.Name, d zones.Delta, changed int
 	place.Store(e)
 	h.bytes.Add(int64(zone.Bytes()) - int64(old.zone.Bytes()))
 	h.makeRoom(0)
+}
+
+// expect begins to keep what patches a zone that is about to be read from disk.
+func (h *hotSet) expect(apex zones.Name) *missed {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m := new(missed)
+	h.missed[apex] = m
+	return m
+}
+
+// expected ends what expect began.
+func (h *hotSet) expected(apex zones.Name) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.missed, apex)
+}
+
+// catchUp brings a zone that was read as it was after the record at changed forward by what it missed.
+func (m *missed) catchUp(zone *hotzone.Zone, changed int64) (*hotzone.Zone, int64, error) {
+	for _, e := range m.patches {
+		if e.changed <= changed {
+			continue
+		}
+		if len(e.delta.Changes) > 0 {
+			var err error
+			if zone, err = patched(zone, e.delta); err != nil {
+				return nil, changed, err
+			}
+		}
+		changed = e.changed
+	}
+	return zone, changed, nil
 }
 
 // patched is zone.Patch, whose panic would be a bug, but none of the partition's: what is on disk is right.

@@ -83,7 +83,8 @@ func memoryOf(z zoneState) int64 { return int64(z.Octets) + 32*int64(z.RRsets) }
 // fitsMemory reports whether a zone is small enough for memory: it may take up to half of the budget.
 func (s *Store) fitsMemory(z zoneState) bool { return memoryOf(z) <= s.opts.HotBytes/2 }
 
-// load reads a zone whole, checks its digest, and installs it, unless it has changed meanwhile, or is too large.
+// load reads a zone whole, checks its digest, brings it forward by what changed meanwhile, and installs it, unless it was
+// replaced, or is too large.
 func (p *Partition) load(apex zones.Name) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -93,6 +94,8 @@ func (p *Partition) load(apex zones.Name) (err error) {
 	if v, ok := p.store.hot.index.Get(apex); !ok || p.store.hot.get(apex, v.Slot) != nil {
 		return nil // gone, or already there
 	}
+	missed := p.store.hot.expect(apex)
+	defer p.store.hot.expected(apex)
 	zone, state, err := p.readWhole(apex)
 	if err != nil || zone == nil {
 		return p.suspect(apex, err)
@@ -109,8 +112,15 @@ func (p *Partition) load(apex zones.Name) (err error) {
 	if err != nil {
 		return p.suspect(apex, err)
 	}
-	if ok && now.changed == state.changed && now.generation == state.generation {
-		p.store.hot.install(&hotEntry{apex: apex, zone: zone, p: p, changed: state.changed})
+	if !ok || now.generation != state.generation {
+		return nil // another zone by now
+	}
+	zone, changed, err := missed.catchUp(zone, state.changed)
+	if err != nil {
+		return err
+	}
+	if now.changed == changed {
+		p.store.hot.install(&hotEntry{apex: apex, zone: zone, p: p, changed: changed})
 	}
 	return nil
 }
