@@ -215,6 +215,11 @@ func (n *Node) publish(ctx context.Context, cs *zones.ChangeSet) (store.Position
 	if err := n.roomFor(partition); err != nil {
 		return store.Position{}, fmt.Errorf("%w: %w", mutationlog.ErrRefused, err)
 	}
+	if all := n.replicas.Load(); all != nil && n.log.Status().Reachable {
+		if err := (*all)[partition].mayPublish(ctx); err != nil {
+			return store.Position{}, fmt.Errorf("%w: %w", mutationlog.ErrRefused, err)
+		}
+	}
 	offset, err := n.log.Publish(ctx, partition, key, value)
 	if err != nil {
 		return store.Position{}, err

@@ -292,6 +292,13 @@ func TestAnotherHistoryStopsApplyingNotAnswering(t *testing.T) {
 			if _, err := n.Wait(deadline(t), store.Position{Partition: 0, Offset: 50}, ThisNode); !errors.Is(err, ErrHalted) {
 				t.Fatalf("waiting gives %v", err)
 			}
+			// What the copy has at a position is not the outcome of what the log has there, and nothing is written there.
+			if o, err := n.Wait(deadline(t), store.Position{Partition: 0, Offset: 0}, ThisNode); !errors.Is(err, ErrHalted) {
+				t.Fatalf("waiting for a position of the copy gives %+v, %v", o, err)
+			}
+			if at, err := n.Publish(deadline(t), newID(storetest.Put(apex, storetest.Set("w."+apex, 60, zones.TypeA, "192.0.2.1")))); !errors.Is(err, mutationlog.ErrRefused) {
+				t.Fatalf("published at %s, %v", at, err)
+			}
 			// Other partitions go on.
 			if o := do(t, n, storetest.Create(zoneIn(t, n, 1))); o.Status != store.StatusApplied {
 				t.Fatalf("%+v", o)

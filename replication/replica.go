@@ -32,6 +32,9 @@ type replica struct {
 	waiters waiters
 	rebuilt bool // by run alone
 
+	settle  sync.Once
+	settled chan struct{} // closed when the log is known to be the copy's, or the partition has halted
+
 	// By maintain alone.
 	savedAt time.Time     // when the last snapshot was finished
 	savedIn time.Duration // how long it took
@@ -49,7 +52,7 @@ type replica struct {
 }
 
 func newReplica(n *Node, number int32, topic [16]byte) *replica {
-	return &replica{node: n, number: number, topic: topic, target: -2, end: -1}
+	return &replica{node: n, number: number, topic: topic, target: -2, end: -1, settled: make(chan struct{})}
 }
 
 // run takes the partition through its phases until the context ends or it can't go on.
@@ -223,6 +226,9 @@ func (r *replica) follow(ctx context.Context) error {
 	}
 	defer stream.Close()
 	for {
+		if !compare {
+			r.settle.Do(func() { close(r.settled) })
+		}
 		batch, err := stream.Next(ctx)
 		if err != nil {
 			return ofHistory(err)
@@ -408,6 +414,7 @@ func (r *replica) halt(err error) {
 	r.mu.Lock()
 	r.halted, r.trouble = err, err
 	r.mu.Unlock()
+	r.settle.Do(func() { close(r.settled) })
 	r.waiters.fail(err)
 	r.node.alarm(r.number, "", err)
 }
@@ -422,6 +429,21 @@ func (r *replica) setTrouble(err error) (fresh bool) {
 	}
 	r.trouble = err
 	return fresh
+}
+
+// mayPublish returns nil when the log is known to be the one that the copy was made from. Until then, or when it is
+// another, what is published would get positions that the copy has other records at.
+func (r *replica) mayPublish(ctx context.Context) error {
+	select {
+	case <-r.settled:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(2 * retryWait):
+		return fmt.Errorf("partition %d has not been compared with the log yet", r.number)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.halted
 }
 
 func (r *replica) opened() *store.Partition {
@@ -446,14 +468,18 @@ func (r *replica) wait(ctx context.Context, offset int64) (store.Outcome, error)
 		return store.Outcome{}, err
 	}
 	defer leave()
-	if p := r.opened(); p != nil && p.Applied().Offset >= offset {
-		return p.Outcome(offset)
-	}
 	var a arrival
 	select {
-	case a = <-arrived:
-	case <-ctx.Done():
-		return store.Outcome{}, ctx.Err()
+	case a = <-arrived: // halted, say: the copy may have another record there
+	default:
+		if p := r.opened(); p != nil && p.Applied().Offset >= offset {
+			return p.Outcome(offset)
+		}
+		select {
+		case a = <-arrived:
+		case <-ctx.Done():
+			return store.Outcome{}, ctx.Err()
+		}
 	}
 	switch {
 	case a.err != nil:
