@@ -10,7 +10,7 @@ GOFUMPT     := go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-# For test, test-kafka and bench: PKG=./store/... RUN=TestApply
+# For test: PKG=./store/... RUN=TestApply. Nothing is taken from the cache (-count=1): some tests build and run the server.
 PKG         ?= ./...
 RUN         ?= .
 TIMEOUT     ?= 20m
@@ -31,11 +31,11 @@ run: build ## a node on loopback with the sample zones; its data stays in ./bale
 
 test: ## every test, with the race detector; installs the name servers and clients that they use
 	.ci/packages test
-	PATH=$$PATH:/usr/sbin:/sbin go test -race -timeout $(TIMEOUT) -run '$(RUN)' $(PKG)
+	PATH=$$PATH:/usr/sbin:/sbin go test -race -count=1 -timeout $(TIMEOUT) -run '$(RUN)' $(PKG)
 
 test-kafka: ## the tests against a real Apache Kafka, which is fetched with Maven
 	.ci/packages kafka
-	PATH=$$PATH:/usr/sbin:/sbin go test -race -timeout $(TIMEOUT) -tags kafka -run Kafka ./replication/... ./cmd/...
+	PATH=$$PATH:/usr/sbin:/sbin go test -race -count=1 -timeout $(TIMEOUT) -tags kafka -run Kafka ./replication/... ./cmd/...
 
 bench: build ## figures for this machine, beside NSD and Knot; BENCH='-large 0 -rounds 3' for less
 	.ci/packages bench
