@@ -3,8 +3,10 @@ package replication
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -72,4 +74,50 @@ func BenchmarkChange(b *testing.B) {
 	}
 	b.Run("64 writers, one zone", together(func(int) string { return "z0.example." }))
 	b.Run("64 writers, 64 zones", together(func(w int) string { return fmt.Sprintf("z%d.example.", w) }))
+}
+
+// BenchmarkStart is the time from Start to being ready, on a copy of what a killed node has left.
+func BenchmarkStart(b *testing.B) {
+	dir := b.TempDir()
+	opts := func(dir string) Options {
+		return Options{
+			Dir: dir, Store: store.Options{Ballast: -1, Reserve: 1 << 20, Logger: zerolog.Nop()}, Logger: zerolog.Nop(),
+			Log: mutationlog.Options{Namespace: "bench"},
+		}
+	}
+	n, err := Start(opts(dir))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer n.Close()
+	<-n.Log().Established()
+	for i := range 500 {
+		pos, err := n.Publish(context.Background(), newID(storetest.Create(fmt.Sprintf("z%d.example.", i))))
+		if err == nil {
+			_, err = n.Wait(context.Background(), pos, ThisNode)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	for range b.N {
+		b.StopTimer()
+		left := b.TempDir()
+		if err := os.CopyFS(left, os.DirFS(dir)); err != nil { // the node runs: what is copied is what a kill leaves
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		again, err := Start(opts(left))
+		if err != nil {
+			b.Fatal(err)
+		}
+		for ok := false; !ok; ok, _ = again.Ready() {
+			again.sleep(context.Background(), time.Millisecond)
+		}
+		b.StopTimer()
+		if err := again.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
 }
