@@ -88,6 +88,7 @@ type Node struct {
 	close  sync.Once
 
 	replicas atomic.Pointer[[]*replica] // by partition; nil until their number is known
+	held     atomic.Int32               // how many of them are open and have caught up
 
 	alarmMu sync.Mutex
 	alarms  []Alarm
@@ -250,6 +251,25 @@ func (n *Node) PartitionOf(apex zones.Name) (partition int32, ok bool) {
 		return 0, false
 	}
 	return mutationlog.PartitionOf([]byte(apex.String()), count), true
+}
+
+// Holds reports whether this node has the partition whole: open, and once near the end of the log. Only then does a
+// zone that isn't found in it not exist.
+func (n *Node) Holds(partition int32) bool {
+	all := n.replicas.Load()
+	if all == nil || partition < 0 || int(partition) >= len(*all) {
+		return false
+	}
+	r := (*all)[partition]
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.holding
+}
+
+// HoldsAll reports whether this node holds every partition of the namespace. It costs next to nothing.
+func (n *Node) HoldsAll() bool {
+	all := n.replicas.Load()
+	return all != nil && int(n.held.Load()) == len(*all)
 }
 
 // Wait waits until the change set at a position is applied or rejected, and returns what became of it. A position

@@ -49,6 +49,7 @@ type replica struct {
 	end           int64              // the log's end, as last heard; -1 before
 	reached       bool               // it has been there, in this process
 	caughtUp      bool               // it has been there, in this process or when last up
+	holding       bool               // as counted in the node: open, and has caught up
 }
 
 func newReplica(n *Node, number int32, topic [16]byte) *replica {
@@ -125,6 +126,8 @@ var (
 
 // open opens the local copy, rebuilding it when it contradicts itself.
 func (r *replica) open(ctx context.Context) error {
+	// A copy that is made just now has been nowhere, whatever the mark of the one before it says.
+	made := !r.node.store.Has(r.number)
 	p, err := r.node.store.Open(r.number, r.topic)
 	if errors.Is(err, store.ErrCorrupt) {
 		r.node.alarm(r.number, "", fmt.Errorf("the local copy of partition %d: %w", r.number, err))
@@ -136,14 +139,27 @@ func (r *replica) open(ctx context.Context) error {
 	applied := p.Applied().Offset
 	r.mu.Lock()
 	r.partition = p
-	r.caughtUp = r.caughtUp || r.node.marks.reached(r.topic, r.number, applied)
+	r.caughtUp = r.caughtUp || !made && r.node.marks.reached(r.topic, r.number, applied)
 	reached := r.reached
+	r.noteHolding()
 	r.mu.Unlock()
 	if reached {
 		p.CaughtUp()
 	}
 	r.waiters.announce(applied, nil)
 	return nil
+}
+
+// noteHolding counts the partition among those that the node holds, or no longer; r.mu is held.
+func (r *replica) noteHolding() {
+	holding := r.partition != nil && r.caughtUp
+	switch {
+	case holding && !r.holding:
+		r.node.held.Add(1)
+	case !holding && r.holding:
+		r.node.held.Add(-1)
+	}
+	r.holding = holding
 }
 
 func (r *replica) reopen(ctx context.Context) error {
@@ -157,6 +173,7 @@ func (r *replica) closePartition() error {
 	r.mu.Lock()
 	p := r.partition
 	r.partition = nil
+	r.noteHolding()
 	r.mu.Unlock()
 	if p == nil {
 		return nil
@@ -386,6 +403,7 @@ func (r *replica) announce(applied int64, outcomes []store.Outcome) {
 	reached := !r.reached && r.target >= -1 && applied >= r.target
 	if reached {
 		r.reached, r.caughtUp = true, true
+		r.noteHolding()
 	}
 	p := r.partition
 	r.mu.Unlock()

@@ -364,6 +364,7 @@ func (r *replica) setAside(why error) error {
 	}
 	r.mu.Lock()
 	r.reached, r.caughtUp, r.target = false, false, -2
+	r.noteHolding()
 	r.mu.Unlock()
 	aside, err := r.node.store.SetAside(r.number)
 	if errors.Is(err, fs.ErrNotExist) {

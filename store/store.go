@@ -193,6 +193,12 @@ func (s *Store) forget(p *Partition) {
 	}
 }
 
+// Has reports whether the partition's files are there, open or not.
+func (s *Store) Has(partition int32) bool {
+	_, err := os.Stat(filepath.Join(partitionDir(s.opts.Dir, partition), metaFile))
+	return err == nil
+}
+
 // WriteBuffers returns the memory, in octets, that the open partitions' databases have taken for what they write
 // next. Little of it has been touched.
 func (s *Store) WriteBuffers() int64 {

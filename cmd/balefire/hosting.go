@@ -2,36 +2,32 @@ package main
 
 import (
 	"fmt"
-	"sync/atomic"
 
 	"balefire/replication"
 	"balefire/store"
 	"balefire/zones"
 )
 
-// hosting is the node's zones as DNS sees them. The store answers for the partitions that are open; until all are,
-// a zone may be in one of the others, and what the store does not find is not absent, but unknown.
+// hosting is the node's zones as DNS sees them. The store answers for the partitions that the node holds; until
+// it holds all, a zone may be in one of the others, and what the store does not find is not absent, but unknown.
 type hosting struct {
 	*store.Store
-	namespace interface { // *replication.Node
-		PartitionOf(apex zones.Name) (partition int32, ok bool)
-	}
-	partitions func() int32               // of the namespace; 0 while that is not known
-	isOpen     func(partition int32) bool // on this node
-	all        atomic.Bool                // every partition was open once; from then on the store knows all zones
+	namespace holdings
 }
 
-func newHosting(node *replication.Node) *hosting {
-	return &hosting{
-		Store: node.Store(), namespace: node, partitions: node.Log().Partitions,
-		isOpen: func(n int32) bool { return node.Store().Partition(n) != nil },
-	}
+// holdings is what hosting asks the node.
+type holdings interface {
+	PartitionOf(apex zones.Name) (partition int32, ok bool)
+	Holds(partition int32) bool
+	HoldsAll() bool
 }
 
-// Find is store.Find, or Unavailable when a longer apex may be in a partition that is not open yet.
+var _ holdings = (*replication.Node)(nil)
+
+// Find is store.Find, or Unavailable when what was found, or a longer apex, is in a partition that is not held.
 func (h *hosting) Find(qname zones.Name, qtype zones.Type) store.Holding {
 	found := h.Store.Find(qname, qtype)
-	if h.all.Load() {
+	if h.namespace.HoldsAll() {
 		return found
 	}
 	if err := h.unknown(found, qname, qtype); err != nil {
@@ -43,7 +39,7 @@ func (h *hosting) Find(qname zones.Name, qtype zones.Type) store.Holding {
 
 // FindHot is store.FindHot; what it can't know is left to Find.
 func (h *hosting) FindHot(qname zones.Name, qtype zones.Type) (found store.Holding, ok bool) {
-	if !h.all.Load() {
+	if !h.namespace.HoldsAll() {
 		return store.Holding{}, false
 	}
 	return h.Store.FindHot(qname, qtype)
@@ -51,26 +47,18 @@ func (h *hosting) FindHot(qname zones.Name, qtype zones.Type) (found store.Holdi
 
 // unknown says why what was found may not be what is hosted; nil when it is.
 func (h *hosting) unknown(found store.Holding, qname zones.Name, qtype zones.Type) error {
-	count := h.partitions()
-	if count == 0 {
-		return fmt.Errorf("zone of %s: the namespace is not known yet", qname)
-	}
-	open := int32(0)
-	for open < count && h.isOpen(open) {
-		open++
-	}
-	if open == count {
-		h.all.Store(true)
-		return nil
-	}
 	// A DS at an apex is its parent's, which is shorter than what was found.
 	shortest := len(found.Apex)
 	if qtype == zones.TypeDS {
 		shortest = 0
 	}
-	for apex := qname; len(apex) > shortest; apex = apex.Parent() {
-		if p, ok := h.namespace.PartitionOf(apex); !ok || !h.isOpen(p) {
-			return fmt.Errorf("zone of %s: partition %d is not open", qname, p)
+	for apex := qname; len(apex) >= shortest; apex = apex.Parent() {
+		p, ok := h.namespace.PartitionOf(apex)
+		if !ok {
+			return fmt.Errorf("zone of %s: the namespace is not known yet", qname)
+		}
+		if !h.namespace.Holds(p) {
+			return fmt.Errorf("zone of %s: partition %d is not held", qname, p)
 		}
 		if apex == zones.Root {
 			break

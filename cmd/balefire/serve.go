@@ -118,7 +118,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 
 	waitUntilReady(ctx, node, logger)
 	paceCollector(node.Store().WriteBuffers())
-	hosted := newHosting(node)
+	hosted := &hosting{Store: node.Store(), namespace: node}
 	server, err := dnsserver.New(dnsserver.Options{
 		Listen:   cfg.DNS.Listen,
 		Zones:    hosted,
