@@ -31,8 +31,11 @@ type lexer struct {
 	glued        bool   // the last item has just ended
 }
 
-func newLexer(r io.Reader, file string) *lexer {
-	return &lexer{in: bufio.NewReaderSize(r, 64<<10), file: file, line: 1}
+// fileBuffer is how much of a file is read at once, in octets.
+const fileBuffer = 64 << 10
+
+func newLexer(r io.Reader, file string, buffer int) *lexer {
+	return &lexer{in: bufio.NewReaderSize(r, buffer), file: file, line: 1}
 }
 
 func (l *lexer) fail(line, column int, msg string) error {

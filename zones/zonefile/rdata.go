@@ -30,7 +30,7 @@ func (e *rdataError) Unwrap() error { return errNotRData }
 // ParseRData reads the presentation form of one RDATA of type t into canonical wire form. Relative names
 // are completed by origin; with origin "" they are refused. RFC 3597's \# form is read for every type.
 func ParseRData(t zones.Type, text string, origin zones.Name) ([]byte, error) {
-	e, err := newLexer(strings.NewReader(text), "rdata").next()
+	e, err := newLexer(strings.NewReader(text), "rdata", min(len(text), fileBuffer)).next()
 	if err != nil {
 		var bad *Error
 		if errors.As(err, &bad) {

@@ -45,7 +45,7 @@ func NewReader(r io.Reader, opts Options) *Reader {
 		opts:   opts,
 		budget: budget,
 		files: []*source{{
-			lex: newLexer(r, opts.File), origin: opts.Origin, ttl: opts.DefaultTTL, hasTTL: opts.DefaultTTL > 0,
+			lex: newLexer(r, opts.File, fileBuffer), origin: opts.Origin, ttl: opts.DefaultTTL, hasTTL: opts.DefaultTTL > 0,
 		}},
 	}
 }
@@ -175,7 +175,7 @@ func (r *Reader) include(src *source, name token, args []token) error {
 	}
 	// RFC 1035 §5.1: an included file never changes the origin, or owner, of the one that includes it.
 	r.files = append(r.files, &source{
-		lex: newLexer(f, path), closer: f, origin: origin, owner: src.owner,
+		lex: newLexer(f, path, fileBuffer), closer: f, origin: origin, owner: src.owner,
 		ttl: src.ttl, hasTTL: src.hasTTL, fixed: src.fixed,
 	})
 	return nil
