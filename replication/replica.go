@@ -16,6 +16,10 @@ import (
 const (
 	// retryWait is how long a replica waits before it tries again what may pass: the log out of reach, the disk full.
 	retryWait = time.Second
+	// firstRetry is how long it waits at first, doubling: a topic that was made just now is not everywhere at once.
+	firstRetry = 50 * time.Millisecond
+	// quietRetries is how many times it tries before it says so in the log.
+	quietRetries = 3
 	// maxReopens bounds how often a partition is opened again, after a commit that failed, without having come further.
 	maxReopens = 3
 )
@@ -66,6 +70,7 @@ func (r *replica) run(ctx context.Context, slots chan struct{}) {
 	}
 	err := r.open(ctx)
 	<-slots
+	wait, tries := firstRetry, 0
 	for reopens, before := 0, int64(-2); ; {
 		if err == nil {
 			err = r.followWhole(ctx)
@@ -75,6 +80,7 @@ func (r *replica) run(ctx context.Context, slots chan struct{}) {
 		}
 		if at := r.applied().Offset; at > before {
 			reopens, before = 0, at
+			wait, tries = firstRetry, 0
 		}
 		switch {
 		case errors.Is(err, store.ErrPoisoned) && reopens < maxReopens:
@@ -96,9 +102,13 @@ func (r *replica) run(ctx context.Context, slots chan struct{}) {
 			return
 		}
 		r.setTrouble(err)
-		if !r.node.sleep(ctx, retryWait+rand.N(retryWait/4)) {
+		if tries++; tries == quietRetries {
+			r.node.logger.Warn().Err(err).Int32("partition", r.number).Msg("partition is not applying just now")
+		}
+		if !r.node.sleep(ctx, wait+rand.N(wait/4)) {
 			return
 		}
+		wait = min(2*wait, retryWait)
 		err = nil
 		if r.opened() == nil {
 			err = r.open(ctx)
@@ -442,9 +452,6 @@ func (r *replica) setTrouble(err error) (fresh bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	fresh = err != nil && r.trouble == nil
-	if fresh {
-		r.node.logger.Warn().Err(err).Int32("partition", r.number).Msg("partition is not applying just now")
-	}
 	r.trouble = err
 	return fresh
 }
