@@ -394,3 +394,24 @@ func TestExportIsCut(t *testing.T) {
 		}
 	}
 }
+
+// TestExportHasOccludedData: row 33 of ANSWERS.md is about transfers; an export holds the same, occluded data and
+// glue included (RFC 5936 §3.5).
+func TestExportHasOccludedData(t *testing.T) {
+	r := newRig(t, nil)
+	r.must(http.StatusCreated, "PUT", "/v1/zones/cut.example./file", `$ORIGIN cut.example.
+$TTL 60
+@ SOA ns1 hostmaster 1 7200 900 1209600 300
+@ NS ns1
+ns1 A 192.0.2.1
+child NS ns.child
+ns.child A 192.0.2.2
+www.child TXT "occluded"
+`)
+	export := string(r.must(http.StatusOK, "GET", "/v1/zones/cut.example./file", "").body)
+	for _, want := range []string{"ns.child.cut.example.\t60\tIN\tA\t192.0.2.2\n", "www.child.cut.example.\t60\tIN\tTXT\t\"occluded\"\n"} {
+		if !strings.Contains(export, want) {
+			t.Errorf("missing %q in\n%s", want, export)
+		}
+	}
+}
