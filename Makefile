@@ -43,9 +43,10 @@ bench: build ## figures for this machine, beside NSD and Knot; BENCH='-large 0 -
 	go test -run '^$$' -bench 'Serve|Parse|Append|Resolve|FindHot|FindCold|Apply' -benchmem ./dnsserver/... ./zones/answer ./store
 	PATH=$$PATH:/usr/sbin:/sbin bin/balefire-bench -balefire bin/balefire $(BENCH)
 
-lint: ## gofumpt, go vet, staticcheck
+lint: ## gofumpt, go mod tidy, go vet, staticcheck
 	@unformatted=$$($(GOFUMPT) -l $(GO_FILES)); \
 	if [ -n "$$unformatted" ]; then echo "gofumpt would change:"; echo "$$unformatted"; exit 1; fi
+	go mod tidy -diff
 	go vet ./...
 	go vet -tags kafka ./...
 	$(STATICCHECK) ./...
