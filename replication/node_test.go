@@ -307,6 +307,29 @@ func TestAnotherHistoryStopsApplyingNotAnswering(t *testing.T) {
 	}
 }
 
+// A partition whose copy and log are both gone is no empty partition: what it held is unknown, not absent.
+func TestCopyAndLogBothLost(t *testing.T) {
+	dir := t.TempDir()
+	n := ready(t, start(t, options(t, dir)))
+	apex := zoneIn(t, n, 0)
+	do(t, n, storetest.Create(apex))
+	if err := n.Close(); err != nil { // it remembers how far it was
+		t.Fatal(err)
+	}
+	for _, lost := range []string{filepath.Join("log", "broker", "partitions", "test.mutations-0"), filepath.Join("partitions", "000")} {
+		if err := os.RemoveAll(filepath.Join(dir, lost)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n = start(t, options(t, dir))
+	r := (*n.replicas.Load())[0]
+	eventually(t, n, "halted", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return errors.Is(r.halted, errHistory) })
+	if ok, _ := n.Ready(); ok || n.Holds(0) || n.HoldsAll() {
+		t.Fatal("an empty copy was taken for a whole one")
+	}
+	eventually(t, n, "the other partitions", func() bool { return n.Holds(1) && n.Holds(2) })
+}
+
 // zoneIn returns an apex whose partition is the one given.
 func zoneIn(t *testing.T, n *Node, partition int32) string {
 	t.Helper()

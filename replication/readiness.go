@@ -108,10 +108,16 @@ func loadMarks(file string) (*marks, error) {
 
 // reached reports whether a copy at an offset has been near the end of the log.
 func (m *marks) reached(topic [16]byte, partition int32, applied int64) bool {
+	mark, ok := m.at(topic, partition)
+	return ok && applied >= mark
+}
+
+// at returns where the partition was at least, when last up; ok is false when nothing is known.
+func (m *marks) at(topic [16]byte, partition int32) (offset int64, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	mark, ok := m.state.Partitions[partition]
-	return ok && m.state.Topic == hex.EncodeToString(topic[:]) && applied >= mark
+	offset, ok = m.state.Partitions[partition]
+	return offset, ok && m.state.Topic == hex.EncodeToString(topic[:])
 }
 
 // set remembers where partitions are; those that are not mentioned keep their marks.

@@ -243,6 +243,10 @@ func (r *replica) follow(ctx context.Context) error {
 	if !ok {
 		return fmt.Errorf("partition %d: its broker does not answer", r.number)
 	}
+	if mark, ok := r.node.marks.at(r.topic, r.number); ok && mark >= b.End {
+		// Copy and log may both have lost it.
+		return fmt.Errorf("%w: it ends at offset %d, and this node had applied it up to %d", errHistory, b.End-1, mark)
+	}
 	if err := r.reachesBack(ctx, b); err != nil {
 		return err
 	}

@@ -306,6 +306,12 @@ func TestOpenRefuses(t *testing.T) {
 	if _, err := s.Open(0, storetest.TopicID); !errors.Is(err, store.ErrNewer) {
 		t.Errorf("a newer format: %v", err)
 	}
+	if err := os.WriteFile(meta, []byte(`{"format":1,"qartition":0,"topic_id":"73746f72657465737400000000000000"}`+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Open(0, storetest.TopicID); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("a damaged META: %v", err)
+	}
 	if err := os.Remove(meta); err != nil {
 		t.Fatal(err)
 	}

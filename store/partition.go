@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -76,12 +77,17 @@ func partitionDir(dir string, n int32) string {
 	return filepath.Join(dir, "partitions", fmt.Sprintf("%03d", n))
 }
 
+func (m meta) text() ([]byte, error) {
+	b, err := json.Marshal(m)
+	return append(b, '\n'), err
+}
+
 func writeMeta(dir string, partition int32, topicID [16]byte) error {
-	b, err := json.Marshal(meta{Format: format, Partition: partition, TopicID: hex.EncodeToString(topicID[:])})
+	b, err := meta{Format: format, Partition: partition, TopicID: hex.EncodeToString(topicID[:])}.text()
 	if err != nil {
 		return err
 	}
-	return writeFileSynced(filepath.Join(dir, metaFile), append(b, '\n'))
+	return writeFileSynced(filepath.Join(dir, metaFile), b)
 }
 
 // readMeta reads and checks META. A missing one is fs.ErrNotExist.
@@ -95,6 +101,10 @@ func readMeta(dir string) (m meta, topicID [16]byte, err error) {
 	}
 	if m.Format > format {
 		return m, topicID, fmt.Errorf("disk format %d, this program knows %d: %w", m.Format, format, ErrNewer)
+	}
+	// Damage may leave JSON that says something else: only what was written is read.
+	if written, err := m.text(); err != nil || !bytes.Equal(b, written) {
+		return m, topicID, fmt.Errorf("%s is not what was written: %w", metaFile, ErrCorrupt)
 	}
 	id, err := hex.DecodeString(m.TopicID)
 	if err != nil || len(id) != len(topicID) {
