@@ -63,8 +63,7 @@ func TestDifferential(t *testing.T) {
 
 // generatedZones makes the zones. Each depends on the seed and its name alone.
 func generatedZones(t *testing.T, seed uint64) []testZone {
-	dir := "/tmp/dz"
-	os.MkdirAll(dir, 0o755)
+	dir := t.TempDir()
 	var all []testZone
 	add := func(apex, text string, c chain) {
 		name := zones.MustParseName(apex)
