@@ -61,6 +61,16 @@ func (c *connection) dial() (*client, error) {
 	return c.dialWith(token)
 }
 
+// dialFor is dial for a command whose argument is a zone.
+func (c *connection) dialFor(zone string) (zones.Name, *client, error) {
+	apex, err := apexArg(zone)
+	if err != nil {
+		return "", nil, err
+	}
+	cl, err := c.dial()
+	return apex, cl, err
+}
+
 func (c *connection) dialWith(token string) (*client, error) {
 	server := firstOf(c.server, os.Getenv("BALEFIRE_SERVER"), defaultServer)
 	base, err := url.Parse(server)
@@ -342,6 +352,9 @@ func ifSerial(serial uint32) http.Header {
 
 // apexArg reads a zone's name from the command line.
 func apexArg(text string) (zones.Name, error) {
+	if text == "@" {
+		return "", usagef(`zone "@": want the zone's name; the root zone is "."`)
+	}
 	apex, err := zones.ParseName(text)
 	if err != nil {
 		return "", usagef("zone %v", err)

@@ -218,6 +218,7 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"zone", "list", "surplus"}, exitUsage},
 		{[]string{"zone", "list", "-o", "xml"}, exitUsage},
 		{[]string{"zone", "show", "a..b"}, exitUsage},
+		{[]string{"zone", "delete", "@"}, exitUsage}, // which would be the root
 		{[]string{"zone", "create", "example.com"}, exitUsage},
 		{[]string{"zone", "import", "--serial-policy", "x", "/nonexistent"}, exitUsage},
 		{[]string{"record", "set", "example.com.", "www", "A", "300"}, exitUsage},

@@ -158,11 +158,7 @@ func newRecordListCommand(conn *connection) *cobra.Command {
 		Short: "List the RRsets of a zone in canonical order",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			apex, err := apexArg(args[0])
-			if err != nil {
-				return err
-			}
-			c, err := conn.dial()
+			apex, c, err := conn.dialFor(args[0])
 			if err != nil {
 				return err
 			}

@@ -123,11 +123,7 @@ func newZoneDeleteCommand(conn *connection) *cobra.Command {
 		Short: "Delete a zone and all that is in it",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			apex, err := apexArg(args[0])
-			if err != nil {
-				return err
-			}
-			c, err := conn.dial()
+			apex, c, err := conn.dialFor(args[0])
 			if err != nil {
 				return err
 			}
@@ -204,11 +200,7 @@ func newZoneShowCommand(conn *connection) *cobra.Command {
 		Short: "Show what is known of a zone",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			apex, err := apexArg(args[0])
-			if err != nil {
-				return err
-			}
-			c, err := conn.dial()
+			apex, c, err := conn.dialFor(args[0])
 			if err != nil {
 				return err
 			}
@@ -240,11 +232,7 @@ func newZoneExportCommand(conn *connection) *cobra.Command {
 		Short: "Write a zone as a zone file, in canonical order",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			apex, err := apexArg(args[0])
-			if err != nil {
-				return err
-			}
-			c, err := conn.dial()
+			apex, c, err := conn.dialFor(args[0])
 			if err != nil {
 				return err
 			}

@@ -36,11 +36,7 @@ func newZoneHistoryCommand(conn *connection) *cobra.Command {
 		Short: "List the last changes of a zone, newest first",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			apex, err := apexArg(args[0])
-			if err != nil {
-				return err
-			}
-			c, err := conn.dial()
+			apex, c, err := conn.dialFor(args[0])
 			if err != nil {
 				return err
 			}
