@@ -102,7 +102,12 @@ func generatedZones(t *testing.T, seed uint64) []testZone {
 		apex = fmt.Sprintf("chains.%s.", c)
 		add(apex, generateChains(apex), c)
 		apex = fmt.Sprintf("a.tricky0.%s.", c) // inside another zone, delegated there or not
-		add(apex, generate(rngFor(seed, apex), apex, 30, zones.MaxNameLen), unsigned)
+		// NSD refuses a zone for what another one has below its DNAMEs: this one has none.
+		text := "\tDNAME\t"
+		for try := 0; strings.Contains(text, "\tDNAME\t"); try++ {
+			text = generate(rngFor(seed, fmt.Sprint(apex, try)), apex, 30, zones.MaxNameLen)
+		}
+		add(apex, text, unsigned)
 		apex = fmt.Sprintf("dname.%s.", c)
 		add(apex, generateApexDNAME(apex, "tricky1."+c.String()+"."), c)
 	}
@@ -211,6 +216,9 @@ func compareServers(t *testing.T, seed uint64, all []testZone, n int, used []ato
 				c.exists = func(owner zones.Name) bool { return owners[owner] }
 				c.again = func(q question) (comparison, error) {
 					other, err := askAll(&clients, q)
+					if err == nil && other.unread {
+						err = fmt.Errorf("%s: an answer that can't be read", q)
+					}
 					other.exists, other.again = c.exists, c.again
 					return other, err
 				}
@@ -239,8 +247,15 @@ func askAll(clients *[4]client, q question) (c comparison, err error) {
 			return c, fmt.Errorf("%s: %w", q, err)
 		}
 		if *to, err = readReply(message); err != nil {
-			return c, fmt.Errorf("%s: %s: %w", q, clients[i].server, err)
+			if to == &c.balefire {
+				return c, fmt.Errorf("%s: %s: %w", q, clients[i].server, err)
+			}
+			// The library takes no names through more than 126 pointers, which Knot makes of many short labels.
+			c.unread = true
 		}
+	}
+	if c.unread {
+		return c, nil
 	}
 	c.differing, c.agreed = compare(c.nsd, c.knot, c.balefire)
 	return c, nil

@@ -26,6 +26,7 @@ type comparison struct {
 	nsd, knot, balefire *reply
 	differing           []string // fields in which NSD and Knot agree, and Balefire does not
 	agreed              bool     // NSD and Knot agree in everything
+	unread              bool     // what NSD or Knot said could not be read: nothing is compared
 }
 
 var exceptions = []exception{
