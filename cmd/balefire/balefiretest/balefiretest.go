@@ -41,6 +41,10 @@ type How struct {
 	Dir string
 	// DNS has the addresses for --dns-listen. Without any, a free one of 127.0.0.1.
 	DNS []string
+	// Admin is the address for --admin-listen. Without it, a free one of 127.0.0.1.
+	Admin string
+	// Wrap is what the command line begins with: Namespace.Wrap's.
+	Wrap []string
 	// Args are further arguments of serve.
 	Args []string
 	// Env are further variables, the last of a name counts. Those of the test's own environment that begin with
@@ -82,8 +86,11 @@ func Launch(t testing.TB, how How) *Server {
 	if len(how.DNS) == 0 {
 		how.DNS = []string{FreeAddr(t, "127.0.0.1")}
 	}
+	if how.Admin == "" {
+		how.Admin = FreeAddr(t, "127.0.0.1")
+	}
 	s := &Server{
-		How: how, DNS: how.DNS[0], Admin: FreeAddr(t, "127.0.0.1"),
+		How: how, DNS: how.DNS[0], Admin: how.Admin,
 		t: t, done: make(chan struct{}),
 		http: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
 	}
@@ -91,7 +98,8 @@ func Launch(t testing.TB, how How) *Server {
 	for _, a := range how.DNS {
 		args = append(args, "--dns-listen", a)
 	}
-	s.cmd = exec.Command(how.Binary, append(args, how.Args...)...)
+	line := slices.Concat(how.Wrap, []string{how.Binary}, args, how.Args)
+	s.cmd = exec.Command(line[0], line[1:]...)
 	s.cmd.Env = Environ(how.Env...)
 	if !how.NoToken {
 		s.cmd.Env = append(s.cmd.Env, "BALEFIRE_TOKEN="+Token)
