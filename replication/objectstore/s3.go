@@ -146,7 +146,9 @@ func (c Condition) headers() (ifNoneMatch, ifMatch *string) {
 }
 
 func (b *bucket) putParts(ctx context.Context, key string, part []byte, r io.Reader, c Condition) (etag string, err error) {
-	made, err := b.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: &b.name, Key: &key})
+	made, err := b.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
+		Bucket: &b.name, Key: &key, ChecksumAlgorithm: types.ChecksumAlgorithmCrc32,
+	})
 	if err != nil {
 		return "", err
 	}
@@ -175,7 +177,7 @@ func (b *bucket) putParts(ctx context.Context, key string, part []byte, r io.Rea
 		}
 		out, err := b.client.UploadPart(ctx, &s3.UploadPartInput{
 			Bucket: &b.name, Key: &key, UploadId: made.UploadId, PartNumber: aws.Int32(number),
-			Body: bytes.NewReader(part[:n]), ContentLength: aws.Int64(int64(n)),
+			Body: bytes.NewReader(part[:n]), ContentLength: aws.Int64(int64(n)), ChecksumAlgorithm: types.ChecksumAlgorithmCrc32,
 		})
 		if err != nil {
 			return "", err
