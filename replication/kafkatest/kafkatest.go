@@ -16,15 +16,19 @@ import (
 
 // Broker is one Kafka broker, killed when the test ends. Its methods are for the test's goroutine.
 type Broker struct {
-	tb                     testing.TB
-	dir, port, controllers string
-	cmd                    *exec.Cmd
+	tb                testing.TB
+	dir, host         string
+	port, controllers string
+	cmd               *exec.Cmd
 }
 
 // Start starts a broker with an empty directory. It does not wait until it answers.
-func Start(tb testing.TB) *Broker {
+func Start(tb testing.TB) *Broker { tb.Helper(); return StartOn(tb, "127.0.0.1") }
+
+// StartOn starts a broker that listens on another address of this machine's.
+func StartOn(tb testing.TB, host string) *Broker {
 	tb.Helper()
-	b := &Broker{tb: tb, dir: tb.TempDir(), port: freePort(tb), controllers: freePort(tb)}
+	b := &Broker{tb: tb, dir: tb.TempDir(), host: host, port: freePort(tb), controllers: freePort(tb)}
 	tb.Cleanup(b.Kill)
 	b.Restart()
 	return b
@@ -45,7 +49,7 @@ func freePort(tb testing.TB) string {
 }
 
 // Address is the broker's host:port.
-func (b *Broker) Address() string { return "127.0.0.1:" + b.port }
+func (b *Broker) Address() string { return net.JoinHostPort(b.host, b.port) }
 
 // Restart starts the broker again after Kill, with the data that it had.
 func (b *Broker) Restart() {
@@ -58,6 +62,7 @@ func (b *Broker) Restart() {
 	}
 	defer out.Close()
 	b.cmd = exec.Command(script, b.dir, b.port, b.controllers)
+	b.cmd.Env = append(os.Environ(), "KAFKA_HOST="+b.host)
 	b.cmd.Stdout, b.cmd.Stderr = out, out
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := b.cmd.Start(); err != nil {

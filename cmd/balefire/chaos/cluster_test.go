@@ -1,4 +1,4 @@
-//go:build kafka
+//go:build chaos && kafka
 
 package chaos
 
