@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
@@ -121,13 +122,40 @@ func TestDiscard(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(10, "one reads at 10")
-	p.Verified(5)
-	want(5, "the last snapshot is at 5")
-	p.Verified(15)
-	want(10, "the last snapshot is at 15")
+	if err := p.Verified(5); !errors.Is(err, ErrNoIncrement) {
+		t.Errorf("what has changed after 5 may be gone: %v", err)
+	}
+	save, err := p.Save()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at(30)
+	verified := func(offset int64) {
+		t.Helper()
+		if err := p.Verified(offset); err != nil {
+			t.Error(err)
+		}
+	}
 	early.end()
-	want(15, "one reads at 20")
 	late.end()
-	p.Verified(20)
-	want(20, "all is read and saved")
+	want(20, "one is saved at 20")
+	verified(25)
+	want(20, "one is saved at 20, another one at 25 is safe")
+	save.Close()
+	want(25, "the last snapshot is at 25")
+	if err := save.Verified(); !errors.Is(err, ErrNoIncrement) {
+		t.Errorf("20 after 25: %v", err)
+	}
+	verified(30)
+	want(30, "all is saved")
+	at(40)
+	want(30, "an increment may follow")
+	if kept, err := p.readKept(); kept != 30 || err != nil {
+		t.Errorf("on the disk is %d: %v", kept, err)
+	}
+	verified(-1)
+	want(40, "nothing is kept")
+	if kept, err := p.readKept(); kept != -1 || err != nil {
+		t.Errorf("on the disk is %d: %v", kept, err)
+	}
 }

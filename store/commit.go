@@ -16,6 +16,7 @@ func (p *Partition) finish(b *batch) error {
 	p.crash(CrashCommitAfter)
 	p.expiry, p.trim = b.expiry, b.trim
 	p.publish(b)
+	p.boundKept(b.over.size)
 	p.crash(CrashPublished)
 	if b.died {
 		select {

@@ -35,7 +35,8 @@ type Partition struct {
 	// published is what readers see: the last committed state.
 	published  atomic.Pointer[publication]
 	suspicious atomic.Pointer[error]
-	verified   atomic.Int64 // offset of the last verified snapshot; −1 for none
+	verified   atomic.Int64 // offset after which changes are kept for increments; −1 for none
+	keptOctets atomic.Int64 // written since then, by this process
 
 	closing       chan struct{} // closed by Close
 	wakeCollector chan struct{}
@@ -46,12 +47,16 @@ type Partition struct {
 	expiry   expiryCursor
 	trim     trimCursor
 
+	keepMu      sync.Mutex // held while KEPT changes; taken before readMu
+	keptRecords int64      // keptRecords, but for tests
+
 	viewMu sync.Mutex   // held while publishing, and while installing a zone in memory; taken before readMu
 	before []zones.Name // what it had when it was open before, until CaughtUp; by viewMu
 
 	readMu  sync.Mutex
 	readers map[uint64]int // open readers of each timestamp
-	idle    sync.Cond      // no reader is open; on readMu
+	savings map[*Saving]struct{}
+	idle    sync.Cond // no reader is open; on readMu
 	closed  bool
 }
 
@@ -228,9 +233,11 @@ func (s *Store) openPartition(number int32, topicID [16]byte) (*Partition, error
 		closing:       make(chan struct{}),
 		wakeCollector: make(chan struct{}, 1),
 		readers:       make(map[uint64]int),
+		savings:       make(map[*Saving]struct{}),
+		keptRecords:   keptRecords,
 	}
 	p.idle.L = &p.readMu
-	p.verified.Store(-1)
+	p.verified.Store(keptNone)
 	if p.db, err = openDatabase(filepath.Join(dir, badgerDir), s.opts.MemTableSize, p.log); err != nil {
 		return nil, err
 	}
@@ -240,6 +247,11 @@ func (s *Store) openPartition(number int32, topicID [16]byte) (*Partition, error
 	if err := p.recover(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open partition %d: %w", number, err), p.db.Close())
 	}
+	kept, err := p.readKept()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open partition %d: %w", number, err), p.db.Close())
+	}
+	p.verified.Store(kept)
 	return p, nil
 }
 
@@ -319,7 +331,10 @@ func (p *Partition) TopicID() [16]byte { return p.topicID }
 
 // Applied returns how far the partition has come: what readers see. It may be called at any time.
 func (p *Partition) Applied() Applied {
-	g := p.published.Load()
+	return p.published.Load().applied()
+}
+
+func (g progress) applied() Applied {
 	return Applied{Offset: g.offset, LeaderEpoch: g.epoch, RecordHash: g.hash, Time: fromMillis(g.time), Level: g.level}
 }
 
@@ -388,24 +403,20 @@ func (p *Partition) discard() {
 	}
 }
 
-// discardTs is up to where versions that have a later one may go: the published state, the oldest open reader, or
-// the last verified snapshot, from which increments may be taken. The caller holds readMu.
+// discardTs is up to where versions that have a later one may go: the published state, the oldest open reader, the
+// last verified snapshot, which increments may follow, or one that is being made. The caller holds readMu.
 func (p *Partition) discardTs() uint64 {
 	ts := p.published.Load().ts()
 	for open := range p.readers {
 		ts = min(ts, open)
 	}
+	for saving := range p.savings {
+		ts = min(ts, saving.at.ts())
+	}
 	if verified := p.verified.Load(); verified >= 0 {
 		ts = min(ts, commitTs(verified))
 	}
 	return ts
-}
-
-// Verified tells the partition that a snapshot at offset has been verified. Once there is one, versions after the
-// last one are kept, so that an increment can follow it.
-func (p *Partition) Verified(offset int64) {
-	p.verified.Store(offset)
-	p.discard()
 }
 
 // Close stops what runs in the background, waits for readers, and closes the database. The partition's zones
