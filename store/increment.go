@@ -65,8 +65,8 @@ func (p *Partition) holdAt(since int64) (*Saving, error) {
 //
 // A dead generation's keys go at the timestamp of whatever is published then: that of an increment already made, perhaps,
 // so that the next one would not show it. So dead generations are only named, all that are there, without their keys,
-// and stay named: restoring a chain ends with removing what the named ones still hold. One that no increment has named
-// was alive at since, and all its keys have gone after it; or it is not in the full snapshot either.
+// and stay named: what a chain still has of them is removed where it is restored, in the background as ever. One that no
+// increment has named was alive at since, and all its keys have gone after it; or it is not in the full snapshot either.
 func (p *Partition) writeIncrement(ctx context.Context, w io.Writer, r session, since int64) (SnapshotInfo, error) {
 	if since > r.at.offset {
 		return SnapshotInfo{}, fmt.Errorf("the position is before %d: %w", since, ErrNoIncrement)

@@ -115,9 +115,6 @@ func (l *loading) chain(ctx context.Context, links iter.Seq2[io.Reader, error]) 
 	if n == 0 {
 		return info, fmt.Errorf("no snapshot: %w", ErrChain)
 	}
-	if err := l.bury(ctx); err != nil {
-		return info, err
-	}
 	return info, verifyRestored(ctx, l.db, info)
 }
 
@@ -172,36 +169,6 @@ func (l *loading) link(ctx context.Context, r io.Reader, first bool, before Snap
 	}
 	info = in.Info()
 	return info, verifyProgress(l.db, info)
-}
-
-// bury removes what dead generations still hold: increments only name them.
-func (l *loading) bury(ctx context.Context) error {
-	ts := l.ts
-	dead := openReader(l.db, ts, nil)
-	defer dead.close()
-	generations, err := deadAt(dead)
-	if err != nil {
-		return err
-	}
-	l.begin(ts)
-	defer l.discard()
-	for generation := range generations {
-		// The loads are committed in part while this scans, at the scanned timestamp: it only meets keys that it has not removed.
-		prefix := dataPrefix(nil, generation)
-		err := dead.scan(prefix, after(prefix), func(e entry) (bool, error) {
-			if err := ctx.Err(); err != nil {
-				return false, err
-			}
-			return true, l.remove(append([]byte(nil), e.key...))
-		})
-		if err != nil {
-			return err
-		}
-		if err := l.remove(deadKey(nil, generation)); err != nil {
-			return err
-		}
-	}
-	return l.commit()
 }
 
 func (l *loading) begin(ts uint64) {

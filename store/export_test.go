@@ -1,0 +1,16 @@
+package store
+
+// Compact makes Badger drop all that it may of what was written before the partition was opened.
+func (p *Partition) Compact() error {
+	p.discard()
+	return p.db.Flatten(1)
+}
+
+// CollectOnce is one step of Collect.
+func (p *Partition) CollectOnce() (more bool, err error) { return p.collect() }
+
+// CollectStep is how many keys one step removes.
+const CollectStep = collectStep
+
+// KeepRecords sets how many records what is kept for increments may be behind.
+func (p *Partition) KeepRecords(n int64) { p.keptRecords = n }
