@@ -21,12 +21,14 @@ type metrics struct {
 	records         *prometheus.CounterVec
 	snapshots       *prometheus.CounterVec
 	scrubs          *prometheus.CounterVec
+	backups         *prometheus.CounterVec
 	snapshotSeconds prometheus.Gauge
 	logSize         prometheus.Gauge
 	alarms          prometheus.Counter
 
 	appliedOffset, logEnd, halted, caughtUp *prometheus.Desc
 	reachable, fault, complaints            *prometheus.Desc
+	backupAge                               *prometheus.Desc
 }
 
 var _ prometheus.Collector = (*metrics)(nil)
@@ -50,6 +52,9 @@ func newMetrics(n *Node) *metrics {
 		scrubs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "balefire_scrubs_total", Help: "Partitions read whole and compared with their digests: clean, failed.",
 		}, []string{"result"}),
+		backups: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "balefire_backups_total", Help: "Backups to the object store: made, fenced (another node was faster), failed.",
+		}, []string{"result"}),
 		snapshotSeconds: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "balefire_local_snapshot_seconds", Help: "How long the last local snapshot took, verification included.",
 		}),
@@ -65,6 +70,7 @@ func newMetrics(n *Node) *metrics {
 	m.logEnd = prometheus.NewDesc("balefire_partition_log_end_offset", "Offset after the log's last record, as last heard.", perPartition, nil)
 	m.halted = prometheus.NewDesc("balefire_partition_halted", "1 when the partition has stopped applying for good.", perPartition, nil)
 	m.caughtUp = prometheus.NewDesc("balefire_partition_ready", "1 when the partition is open and has been near the log's end.", perPartition, nil)
+	m.backupAge = prometheus.NewDesc("balefire_partition_backup_age_seconds", "Time since the partition's newest backup was made, as this node knows of it.", perPartition, nil)
 	m.reachable = prometheus.NewDesc("balefire_log_reachable", "1 when the log answered the last time it was asked.", nil, nil)
 	m.fault = prometheus.NewDesc("balefire_log_fault", "1 when nothing is applied or published until the next start.", nil, nil)
 	m.complaints = prometheus.NewDesc("balefire_log_unsafe_settings", "Unsafe settings of the topics.", nil, nil)
@@ -75,7 +81,7 @@ func newMetrics(n *Node) *metrics {
 }
 
 func (m *metrics) kept() []prometheus.Collector {
-	return []prometheus.Collector{m.publishSeconds, m.publishFailures, m.records, m.snapshots, m.scrubs, m.snapshotSeconds, m.logSize, m.alarms}
+	return []prometheus.Collector{m.publishSeconds, m.publishFailures, m.records, m.snapshots, m.scrubs, m.backups, m.snapshotSeconds, m.logSize, m.alarms}
 }
 
 // Describe is for the registry.
@@ -83,7 +89,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, c := range m.kept() {
 		c.Describe(ch)
 	}
-	for _, d := range []*prometheus.Desc{m.appliedOffset, m.logEnd, m.halted, m.caughtUp, m.reachable, m.fault, m.complaints} {
+	for _, d := range []*prometheus.Desc{m.appliedOffset, m.logEnd, m.halted, m.caughtUp, m.reachable, m.fault, m.complaints, m.backupAge} {
 		ch <- d
 	}
 }
@@ -108,13 +114,16 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		label := strconv.Itoa(int(r.number))
 		applied := r.applied().Offset
 		r.mu.Lock()
-		end, halted := r.end, r.halted != nil
+		end, halted, backedUp := r.end, r.halted != nil, r.backedUp
 		r.mu.Unlock()
 		gauge(m.appliedOffset, float64(applied), label)
 		if end >= 0 {
 			gauge(m.logEnd, float64(max(end, applied+1)), label)
 		}
 		gauge(m.halted, number(halted), label)
+		if !backedUp.IsZero() {
+			gauge(m.backupAge, time.Since(backedUp).Seconds(), label)
+		}
 		gauge(m.caughtUp, number(r.unready() == ""), label)
 	}
 }

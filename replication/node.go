@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"balefire/replication/backup"
 	"balefire/replication/mutationlog"
 	"balefire/store"
 	"balefire/zones"
@@ -33,6 +34,10 @@ type Options struct {
 	// ScrubInterval is the time in which every partition is read whole and compared with its digest; 0 means a day,
 	// negative never.
 	ScrubInterval time.Duration
+	// NodeID is the node's name, unique in the namespace.
+	NodeID string
+	// Backup says what is done with an object store.
+	Backup BackupOptions
 	// Metrics are registered here; nil means nowhere.
 	Metrics prometheus.Registerer
 	Logger  zerolog.Logger
@@ -81,6 +86,7 @@ type Node struct {
 	store   *store.Store
 	metrics *metrics
 	marks   *marks
+	backups *backup.Backups // set before replicas; nil without an object store
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -106,6 +112,9 @@ func Start(opts Options) (_ *Node, err error) {
 	}
 	if opts.ScrubInterval == 0 {
 		opts.ScrubInterval = defaultScrubInterval
+	}
+	if opts.Backup.Interval == 0 {
+		opts.Backup.Interval = defaultBackupInterval
 	}
 	n := &Node{opts: opts, logger: opts.Logger}
 	n.metrics = newMetrics(n)
@@ -166,6 +175,7 @@ func (n *Node) takePartitions() {
 	for i := range all {
 		all[i] = newReplica(n, int32(i), n.log.TopicID())
 	}
+	n.backups = n.backupsOf(n.log.TopicID())
 	n.replicas.Store(&all)
 	// Few at a time: opening reads the disk, and all at once would only wait for each other.
 	slots := make(chan struct{}, openAtOnce)
@@ -174,6 +184,9 @@ func (n *Node) takePartitions() {
 	}
 	if n.opts.ScrubInterval > 0 {
 		n.work.Go(n.scrub)
+	}
+	if n.backups != nil && n.opts.Backup.Create {
+		n.work.Go(n.backUp)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"balefire/replication/backup"
 	"balefire/replication/mutationlog"
 	"balefire/store"
 )
@@ -35,6 +36,7 @@ type replica struct {
 
 	waiters waiters
 	rebuilt bool // by run alone
+	looked  bool // for a backup to begin with; by run alone
 
 	settle  sync.Once
 	settled chan struct{} // closed when the log is known to be the copy's, or the partition has halted
@@ -54,6 +56,8 @@ type replica struct {
 	reached       bool               // it has been there, in this process
 	caughtUp      bool               // it has been there, in this process or when last up
 	holding       bool               // as counted in the node: open, and has caught up
+	backedUp      time.Time          // when the newest backup that is known of was made
+	backedUpTo    int64              // its offset
 }
 
 func newReplica(n *Node, number int32, topic [16]byte) *replica {
@@ -109,6 +113,9 @@ func (r *replica) run(ctx context.Context, slots chan struct{}) {
 			return
 		}
 		wait = min(2*wait, retryWait)
+		if errors.Is(err, errUnavailable) {
+			wait = backupRetry
+		}
 		err = nil
 		if r.opened() == nil {
 			err = r.open(ctx)
@@ -138,6 +145,9 @@ var (
 func (r *replica) open(ctx context.Context) error {
 	// A copy that is made just now has been nowhere, whatever the mark of the one before it says.
 	made := !r.node.store.Has(r.number)
+	if made && !r.looked {
+		r.beginFromBackup(ctx)
+	}
 	p, err := r.node.store.Open(r.number, r.topic)
 	if errors.Is(err, store.ErrCorrupt) {
 		r.node.alarm(r.number, "", fmt.Errorf("the local copy of partition %d: %w", r.number, err))
@@ -158,6 +168,16 @@ func (r *replica) open(ctx context.Context) error {
 	}
 	r.waiters.announce(applied, nil)
 	return nil
+}
+
+// beginFromBackup gives a partition without files those of the newest backup: what came before needs not be read from the
+// log. Without one, the log is asked, and says whether it has it all.
+func (r *replica) beginFromBackup(ctx context.Context) {
+	err := r.restoreBackup(ctx, 0, nil)
+	r.looked = err == nil || errors.Is(err, backup.ErrNone)
+	if !r.looked && ctx.Err() == nil {
+		r.node.logger.Warn().Err(err).Int32("partition", r.number).Msg("no backup to begin with; trying the log")
+	}
 }
 
 // noteHolding counts the partition among those that the node holds, or no longer; r.mu is held.
@@ -301,6 +321,9 @@ func (r *replica) reachesBack(ctx context.Context, b mutationlog.Bounds) error {
 	}
 	gap := fmt.Errorf("%w: it begins at offset %d, the copy ends at %d: what was between is gone", errHistory, b.Start, applied.Offset)
 	if err := r.restoreFrom(ctx, b.Start-1, gap); err != nil {
+		if r.node.backups != nil && r.node.opts.Backup.Restore {
+			return fmt.Errorf("%w: %v", errUnavailable, err) // there may be a backup later
+		}
 		return err
 	}
 	if applied := r.applied(); b.Start > applied.Offset+1 || applied.Offset >= b.End {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"balefire/replication/backup"
 	"balefire/replication/mutationlog"
 	"balefire/store"
 	"balefire/store/snapshot"
@@ -307,7 +308,7 @@ func (r *replica) rebuild(ctx context.Context, why error) error {
 }
 
 // restoreFrom replaces the copy by the newest snapshot that checks out, is of this topic, and is at the offset least or
-// later. Without one, the copy stays, and the error is why.
+// later: a local one, or else a backup. Without one, the copy stays, and the error is why.
 func (r *replica) restoreFrom(ctx context.Context, least int64, why error) error {
 	offsets, err := r.snapshots()
 	if err != nil {
@@ -326,7 +327,14 @@ func (r *replica) restoreFrom(ctx context.Context, least int64, why error) error
 			return ctx.Err()
 		}
 	}
-	return why
+	err = r.restoreBackup(ctx, least, why)
+	if errors.Is(err, backup.ErrNone) {
+		return why
+	}
+	if err != nil {
+		return fmt.Errorf("%w; and %v", why, err)
+	}
+	return r.open(ctx)
 }
 
 func (r *replica) restore(ctx context.Context, file string, why error) error {
@@ -373,6 +381,8 @@ func (r *replica) setAside(why error) error {
 	if err != nil {
 		return fmt.Errorf("set partition %d aside: %w", r.number, err)
 	}
-	r.node.alarm(r.number, "", fmt.Errorf("partition %d is built anew, its files are in %s: %w", r.number, aside, why))
+	if why != nil {
+		r.node.alarm(r.number, "", fmt.Errorf("partition %d is built anew, its files are in %s: %w", r.number, aside, why))
+	}
 	return nil
 }

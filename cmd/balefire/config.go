@@ -20,10 +20,33 @@ type Config struct {
 	NodeID       string // stable over restarts, unique in the namespace
 	Partitions   int    // of a namespace that does not exist yet, fixed from then on; 0: 8 embedded, else 64
 
-	DNS   DNSConfig
-	Admin AdminConfig
-	Store StoreConfig
-	Log   LogConfig
+	Kafka  KafkaConfig
+	DNS    DNSConfig
+	Admin  AdminConfig
+	Store  StoreConfig
+	Backup BackupConfig
+	Log    LogConfig
+}
+
+// KafkaConfig is how the brokers are spoken to.
+type KafkaConfig struct {
+	TLS        bool
+	CA         string // PEM files
+	Cert, Key  string
+	ServerName string // what the brokers' certificates must be for; empty: the host of each address
+	SASL       string // plain, scram-sha-256, scram-sha-512 or none
+	User       string
+	Password   string
+	Rack       string
+}
+
+// BackupConfig is what is done with an object store.
+type BackupConfig struct {
+	URL      string // s3://… or file:///…; empty: none
+	Create   bool
+	Restore  bool
+	Interval time.Duration // in which each partition that changes is backed up
+	Keep     int           // backups of each partition
 }
 
 // DNSConfig is what the DNS side can be told.
@@ -113,7 +136,9 @@ func defaultConfig() *Config {
 			HistoryAge:     90 * 24 * time.Hour,
 			ScrubInterval:  24 * time.Hour,
 		},
-		Log: LogConfig{Level: "info", Format: "auto"},
+		Kafka:  KafkaConfig{SASL: "none"},
+		Backup: BackupConfig{Create: true, Restore: true, Interval: time.Hour, Keep: 3},
+		Log:    LogConfig{Level: "info", Format: "auto"},
 	}
 }
 
@@ -138,6 +163,16 @@ func (c *Config) options() []option {
 		{key: "replica-group", value: name(&c.ReplicaGroup), doc: "the full copy of the data that this node is part of: a consumer group"},
 		{key: "node-id", value: name(&c.NodeID), doc: "this node's name: unique, and the same after a restart; by default the host's name"},
 		{key: "partitions", value: number(&c.Partitions, 0, 4096), doc: "partitions of the namespace when it is made, fixed from then on; 0 means 8 with the embedded log and 64 with brokers"},
+
+		{key: "kafka.tls", value: boolean(&c.Kafka.TLS), doc: "speak TLS to the brokers"},
+		{key: "kafka.tls-ca", value: path(&c.Kafka.CA), doc: "PEM file with the authorities of the brokers' certificates; empty means the system's"},
+		{key: "kafka.tls-cert", value: path(&c.Kafka.Cert), doc: "PEM file with the certificate that this node shows to the brokers"},
+		{key: "kafka.tls-key", value: path(&c.Kafka.Key), doc: "PEM file with its key"},
+		{key: "kafka.tls-server-name", value: text(&c.Kafka.ServerName), doc: "name that the brokers' certificates must be for; empty means the host of each broker's address"},
+		{key: "kafka.sasl", value: choice(&c.Kafka.SASL, "none", "plain", "scram-sha-256", "scram-sha-512"), doc: "how this node authenticates to the brokers"},
+		{key: "kafka.user", value: text(&c.Kafka.User), doc: "its name there"},
+		{key: "kafka.password", value: text(&c.Kafka.Password), secret: true, doc: "its password there"},
+		{key: "kafka.rack", value: text(&c.Kafka.Rack), doc: "where this node is, as the brokers name racks: it then reads from a replica near by, where they allow that"},
 
 		{key: "dns.listen", value: addresses(&c.DNS.Listen, false), doc: "addresses for DNS, each over UDP and TCP"},
 		{key: "dns.udp-workers", value: number(&c.DNS.UDPWorkers, 0, 1024), doc: "UDP sockets for each address; 0 means one for each CPU"},
@@ -167,6 +202,12 @@ func (c *Config) options() []option {
 		{key: "store.history-age", value: duration(&c.Store.HistoryAge, time.Minute, 100*365*24*time.Hour), doc: "time for which history keeps them"},
 		{key: "store.scrub-interval", value: duration(&c.Store.ScrubInterval, 0, 365*24*time.Hour), doc: "time in which every partition is read whole and compared with its digest; 0 means never"},
 		{key: "store.disk-reserve", value: size(&c.Store.DiskReserve, 0), doc: "free disk space below which nothing more is applied; 0 means 15% of the file system, at most 8GiB"},
+
+		{key: "backup.url", value: text(&c.Backup.URL), doc: "object store for backups: s3://BUCKET/PREFIX?region=…&endpoint=…&path-style=true or file:///DIRECTORY; empty means none. S3's credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or from where else the AWS tools look"},
+		{key: "backup.create", value: boolean(&c.Backup.Create), doc: "back up the partitions of this node there"},
+		{key: "backup.restore", value: boolean(&c.Backup.Restore), doc: "take a partition that is missing, damaged or left behind by the log from there"},
+		{key: "backup.interval", value: duration(&c.Backup.Interval, time.Second, 365*24*time.Hour), doc: "time in which each partition that has changed is backed up; the mutations topic must keep three times as long, and a node's longest outage"},
+		{key: "backup.keep", value: number(&c.Backup.Keep, 1, 10_000), doc: "backups of each partition that are kept"},
 
 		{key: "log.level", value: choice(&c.Log.Level, "debug", "info", "warn", "error"), doc: "the least level that is logged"},
 		{key: "log.format", value: choice(&c.Log.Format, "auto", "text", "json"), doc: "how the log looks; auto means text on a terminal, JSON elsewhere"},
@@ -231,6 +272,22 @@ func (c *Config) Validate() []mistake {
 	}
 	if c.DNS.NSID && len(c.DNS.Identity) > 64 {
 		add("dns.identity", "has %d octets: want at most 64, as it is sent as NSID", len(c.DNS.Identity))
+	}
+	k := c.Kafka
+	if !k.TLS && (k.CA != "" || k.Cert != "" || k.Key != "" || k.ServerName != "") {
+		add("kafka.tls", "is false, but other settings of TLS are there: want true, or none of them")
+	}
+	if (k.Cert == "") != (k.Key == "") {
+		add("kafka.tls-cert", "and kafka.tls-key belong together: want both, or none")
+	}
+	if k.SASL != "none" && (k.User == "" || k.Password == "") {
+		add("kafka.sasl", "is %s: want kafka.user and kafka.password, too", k.SASL)
+	}
+	if k.SASL == "none" && (k.User != "" || k.Password != "") {
+		add("kafka.sasl", "is none, but there is a user or password: want plain, scram-sha-256 or scram-sha-512")
+	}
+	if len(c.Brokers) == 0 && (k.TLS || k.SASL != "none") {
+		add("brokers", "is empty, but there are settings for speaking to brokers: want HOST:PORT")
 	}
 	if n := len(c.Token); n > 0 && n < 16 {
 		add("token", "has %d characters: want at least 16, or leave it out and one is made", n)

@@ -81,6 +81,7 @@ func newRoot() (root *cobra.Command, began *bool) {
 		newZoneCommand(),
 		newRecordCommand(),
 		newChangeCommand(),
+		newBackupCommand(),
 		newConfigCommand(),
 		newVersionCommand(),
 		newManCommand(),

@@ -21,6 +21,7 @@ import (
 	"balefire/dnsserver"
 	"balefire/replication"
 	"balefire/replication/mutationlog"
+	"balefire/replication/objectstore"
 	"balefire/store"
 )
 
@@ -79,7 +80,17 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
-	node, err := replication.Start(replicationOptions(cfg, metrics, logger))
+	opts := replicationOptions(cfg, metrics, logger)
+	if opts.Log.Client, err = kafkaSecurity(cfg).Options(); err != nil {
+		return err
+	}
+	if opts.Backup, err = backupOptions(ctx, cfg); err != nil {
+		return err
+	}
+	if opts.Backup.Objects != nil {
+		opts.Log.Retention = 3*cfg.Backup.Interval + longestOutage
+	}
+	node, err := replication.Start(opts)
 	if err != nil {
 		return err
 	}
@@ -184,6 +195,7 @@ func replicationOptions(cfg *Config, metrics prometheus.Registerer, logger zerol
 	}
 	return replication.Options{
 		Dir:           cfg.DataDir,
+		NodeID:        cfg.NodeID,
 		ScrubInterval: scrub,
 		Log: mutationlog.Options{
 			Namespace:  cfg.Namespace,
@@ -201,6 +213,33 @@ func replicationOptions(cfg *Config, metrics prometheus.Registerer, logger zerol
 		Metrics: metrics,
 		Logger:  logger,
 	}
+}
+
+// longestOutage is how long a node may be away and find its place in the log again.
+const longestOutage = 24 * time.Hour
+
+func kafkaSecurity(cfg *Config) mutationlog.Security {
+	k := cfg.Kafka
+	s := mutationlog.Security{
+		TLS: k.TLS, CA: k.CA, Cert: k.Cert, Key: k.Key, ServerName: k.ServerName,
+		User: k.User, Password: k.Password, Rack: k.Rack,
+	}
+	if k.SASL != "none" {
+		s.SASL = k.SASL
+	}
+	return s
+}
+
+func backupOptions(ctx context.Context, cfg *Config) (replication.BackupOptions, error) {
+	b := cfg.Backup
+	if b.URL == "" {
+		return replication.BackupOptions{}, nil
+	}
+	objects, err := objectstore.Open(ctx, b.URL)
+	if err != nil {
+		return replication.BackupOptions{}, err
+	}
+	return replication.BackupOptions{Objects: objects, Create: b.Create, Restore: b.Restore, Interval: b.Interval, Keep: b.Keep}, nil
 }
 
 func dnsSettings(cfg *Config, secrets [][16]byte) dnsserver.Settings {

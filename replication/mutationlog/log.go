@@ -308,6 +308,7 @@ func (l *Log) sleep(d time.Duration) bool {
 }
 
 func (l *Log) setTrying(err error) {
+	err = explain(err)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if was := l.reachable; was != (err == nil) && l.trying == nil && err != nil {
