@@ -167,6 +167,7 @@ func TestLogLeavesCopyBehind(t *testing.T) {
 	behind := t.TempDir()
 	copyTree(t, filepath.Join(o.Dir, "partitions"), behind)
 	n = ready(t, start(t, o))
+	put(n, "gap")
 	put(n, "between")
 	b.backUp(t, n)
 	if err := n.log.Trim(deadline(t), 0, n.replicaAt(0).applied().Offset); err != nil {

@@ -4,6 +4,7 @@ package chaos
 
 import (
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -38,8 +39,7 @@ type node struct {
 	c                 *cluster
 	id, region, group string
 	dir               string
-	dns, gossip       string
-	relay             string
+	dns               string
 
 	mu     sync.Mutex
 	server *balefiretest.Server
@@ -78,7 +78,7 @@ func (c *cluster) add(region, group, id string) *node {
 	host := fmt.Sprintf("127.0.%d.%d", 10+len(region)+int(region[len(region)-1]-'0'), len(c.nodes)+1)
 	n := &node{
 		c: c, id: id, region: region, group: group, dir: filepath.Join(c.t.TempDir(), id), floors: make(map[*key]int64),
-		dns: balefiretest.FreeAddr(c.t, host), gossip: balefiretest.FreeAddr(c.t, host), relay: balefiretest.FreeAddr(c.t, host),
+		dns: balefiretest.FreeAddr(c.t, host),
 	}
 	c.nodes = append(c.nodes, n)
 	return n
@@ -89,19 +89,12 @@ func (n *node) launch() {
 	n.c.t.Helper()
 	args := []string{
 		"--brokers", n.c.broker.Address(), "--namespace", "chaos", "--region", n.region, "--replica-group", n.group, "--node-id", n.id,
-		"--partitions", fmt.Sprint(n.c.partitions), "--gossip-listen", n.gossip, "--relay-listen", n.relay,
-		"--group-session-timeout", "6s",
-		"--backup-url", "file://" + n.c.objects, "--backup-create", "--backup-restore", "--backup-interval", "10s",
+		"--partitions", fmt.Sprint(n.c.partitions),
+		"--backup-url", "file://" + n.c.objects, "--backup-interval", "2s",
 		"--store-disk-reserve", "64MiB",
-	}
-	for _, other := range n.c.nodes {
-		if other != n && other.region == n.region {
-			args = append(args, "--gossip-join", other.gossip)
-		}
 	}
 	server := balefiretest.Launch(n.c.t, balefiretest.How{
 		Binary: binary, Dir: n.dir, DNS: []string{n.dns}, Args: append(args, n.c.extra...),
-		Env: []string{"BALEFIRE_GOSSIP_KEY=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="},
 	})
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -225,4 +218,20 @@ func (c *cluster) topicID() [16]byte {
 		c.t.Fatal(err)
 	}
 	return topics["chaos.mutations"].ID
+}
+
+// backedUpSince reports whether every partition has a backup that was made after a time.
+func (c *cluster) backedUpSince(since time.Time) bool {
+	newest := make(map[string]bool)
+	err := filepath.WalkDir(c.objects, func(file string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || !strings.HasSuffix(file, ".manifest") {
+			return err
+		}
+		about, err := e.Info()
+		if err == nil && about.ModTime().After(since) {
+			newest[filepath.Dir(file)] = true
+		}
+		return err
+	})
+	return err == nil && len(newest) == c.partitions
 }
