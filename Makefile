@@ -15,10 +15,13 @@ PKG         ?= ./...
 RUN         ?= .
 TIMEOUT     ?= 20m
 FUZZTIME    ?= 60s
+# Build tags of the tests that need a real log and a real object store.
+REAL        := kafka,s3,chaos
+CHAOS       ?= 160s
 # For bench, flags of cmd/balefire-bench: BENCH='-large 0'
 BENCH       ?=
 
-.PHONY: help build run test test-kafka bench lint vuln fuzz clean
+.PHONY: help build run test test-here test-real chaos bench lint vuln fuzz clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -29,13 +32,19 @@ build: ## bin/balefire
 run: build ## a node on loopback with the sample zones; its data stays in ./balefire-data
 	bin/balefire serve --sample testdata/zones/sample
 
-test: ## every test, with the race detector; installs the name servers and clients that they use
+test: test-here test-real ## every test, with the race detector; installs what they use: name servers, clients, Kafka, an S3 server
+
+test-here: ## the tests that need neither Kafka nor S3
 	.ci/packages test
 	PATH=$$PATH:/usr/sbin:/sbin go test -race -count=1 -timeout $(TIMEOUT) -run '$(RUN)' $(PKG)
 
-test-kafka: ## the tests against a real Apache Kafka, which is fetched with Maven
-	.ci/packages kafka
-	PATH=$$PATH:/usr/sbin:/sbin go test -race -count=1 -timeout $(TIMEOUT) -tags kafka -run Kafka ./replication/... ./cmd/...
+test-real: ## the tests against a real Apache Kafka, from Maven, a real S3 server, and between network namespaces (root)
+	.ci/packages real
+	PATH=$$PATH:/usr/sbin:/sbin go test -race -count=1 -p 1 -timeout $(TIMEOUT) -tags '$(REAL)' -run 'Kafka|S3' ./replication/... ./cmd/...
+
+chaos: ## clusters under one kind of fault after another, about 20 minutes; CHAOS=1m for each kind is less
+	.ci/packages real
+	PATH=$$PATH:/usr/sbin:/sbin go test -count=1 -timeout 2h -tags '$(REAL)' -v ./cmd/balefire/chaos -args -chaos-time $(CHAOS)
 
 bench: build ## figures for this machine, beside NSD and Knot; BENCH='-large 0 -rounds 3' for less
 	.ci/packages bench
@@ -48,7 +57,7 @@ lint: ## gofumpt, go mod tidy, go vet, staticcheck
 	if [ -n "$$unformatted" ]; then echo "gofumpt would change:"; echo "$$unformatted"; exit 1; fi
 	go mod tidy -diff
 	go vet ./...
-	go vet -tags kafka ./...
+	go vet -tags '$(REAL)' ./...
 	$(STATICCHECK) ./...
 
 vuln: ## known vulnerabilities in what is linked; says so when the database can't be reached

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"regexp"
 	"sync"
 	"time"
@@ -16,6 +17,9 @@ import (
 const (
 	// watchInterval is how often the topics are looked at again: a topic that was replaced is found within two of them.
 	watchInterval = 4 * time.Second
+	// awayInterval is how often, while they are out of reach; the client's own attempts are at most maxBackoff apart.
+	awayInterval = 250 * time.Millisecond
+	maxBackoff   = time.Second
 	// requestTimeout bounds every question to the brokers.
 	requestTimeout = 5 * time.Second
 	// Attempts to reach the log begin this far apart, and end that far.
@@ -155,6 +159,7 @@ func (l *Log) newClient() (*kgo.Client, error) {
 		kgo.WithHooks(l.sends),
 		kgo.WithLogger(clientLog{l.log}),
 		kgo.MetadataMinAge(250 * time.Millisecond),
+		kgo.RetryBackoffFn(backoff),
 		// Without it, a client that is out of range goes on somewhere else, in silence.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		// The ends of transactions take offsets, which are missing without them.
@@ -176,6 +181,12 @@ func (l *Log) newClient() (*kgo.Client, error) {
 		return nil, fmt.Errorf("client of the log: %w", err)
 	}
 	return client, nil
+}
+
+// backoff is how long the client waits before it tries again, with jitter: many nodes lose a broker at the same moment.
+func backoff(failures int) time.Duration {
+	most := min(maxBackoff, 50*time.Millisecond<<min(failures, 10))
+	return most/2 + rand.N(most/2)
 }
 
 // Established is closed when the log has been reached and found to be the namespace's, and the control topic has been
@@ -283,8 +294,11 @@ func (l *Log) run() {
 	}
 	close(l.established)
 	l.done.Go(l.followControl)
-	for l.sleep(watchInterval) {
+	for wait := watchInterval; l.sleep(wait); {
 		err := l.verifyTopics(l.ctx)
+		if wait = watchInterval; err != nil {
+			wait = awayInterval // nothing is published until it is known to be back
+		}
 		var mismatch *MismatchError
 		if errors.As(err, &mismatch) {
 			l.setFault(err)

@@ -82,7 +82,7 @@ var faults = []fault{
 		c.broker.Kill()
 		pause(ctx, time.Second+time.Duration(rng.IntN(int(3*time.Second))))
 		c.broker.Restart()
-		pause(ctx, 4*time.Second)
+		c.awaitWrites()
 	}, true},
 	{"object store away", func(ctx context.Context, c *cluster, rng *rand.Rand) {
 		away := c.objects + ".away"

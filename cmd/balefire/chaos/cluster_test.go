@@ -195,6 +195,30 @@ func (c *cluster) pick(rng *rand.Rand, region string, notGroup ...string) *node 
 	return up[rng.IntN(len(up))]
 }
 
+// awaitWrites waits until every node acknowledges a change again.
+func (c *cluster) awaitWrites() {
+	c.t.Helper()
+	for _, n := range c.nodes {
+		if err := n.server.Await(time.Minute, "writing again", func() bool {
+			body := strings.NewReader(`{"ttl":60,"records":["192.0.2.1"]}`)
+			req, err := http.NewRequestWithContext(c.t.Context(), "PUT", "http://"+n.admin()+"/v1/zones/z0.chaos.test./rrsets/ns1/A", body)
+			if err != nil {
+				return false
+			}
+			req.Header.Set("Authorization", "Bearer "+balefiretest.Token)
+			req.Header.Set("Content-Type", "application/json")
+			res, err := c.http.Do(req)
+			if err != nil {
+				return false
+			}
+			res.Body.Close()
+			return res.StatusCode == http.StatusOK
+		}); err != nil {
+			c.t.Errorf("%s: %v\n%s", n.id, err, n.server.Log())
+		}
+	}
+}
+
 // said is the end of what each node has logged.
 func (c *cluster) said() string {
 	var all strings.Builder
