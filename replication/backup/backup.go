@@ -1,23 +1,25 @@
 // Package backup keeps snapshots of partitions in object storage, and brings them back. A backup is two objects: the
-// snapshot, and a manifest that says what it is, which is written when the snapshot has been read back and restored.
-// What has no manifest is no backup. The format is in docs/formats/backup.md.
+// snapshot, and a manifest that says what it is, which is written when the snapshot has been read back. What has no
+// manifest is no backup. A full snapshot stands alone; an increment follows another backup, and with those that it
+// follows, down to a full one, is a chain. The format is in docs/formats/backup.md.
 //
 // What holds:
-//   - A manifest never names a snapshot that was not restored, whole, from the object store it is in.
+//   - A manifest never names a snapshot that was not read back, whole, from the object store it is in; a full one was
+//     restored, too.
 //   - Two writers that both think that a partition is theirs can't harm each other: manifests are numbered, each number is
-//     taken once, and who comes second learns it (ErrFenced).
+//     taken once, and who comes second learns it (ErrFenced), and goes on from what the first wrote.
 //   - Nothing of another namespace, topic or partition is ever taken for this one's.
 package backup
 
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -28,15 +30,17 @@ import (
 
 // Errors that callers tell apart, with errors.Is.
 var (
-	// ErrFenced: another node has made a backup of the partition meanwhile.
+	// ErrFenced: another node has made a backup of the partition meanwhile, or of a later position.
 	ErrFenced = errors.New("another node has backed up the partition meanwhile")
 	// ErrNone: there is no backup that serves.
 	ErrNone = errors.New("no backup that serves")
 	// ErrDamaged: the object is not what its manifest says, or the manifest not what was written.
 	ErrDamaged = errors.New("the backup is damaged")
+	// ErrDiverged: the backup is of the same position, and of another content.
+	ErrDiverged = errors.New("the backup and the partition have different digests at the same position")
 )
 
-// Options of Backups. All but Keep, MemTableSize and Logger are needed.
+// Options of Backups. Objects, Namespace and TopicID are needed; Node and Scratch for those who save or verify.
 type Options struct {
 	Objects   objectstore.Store
 	Namespace string
@@ -44,85 +48,156 @@ type Options struct {
 	Node      string // who makes backups
 	// Scratch is a directory for trial restores, on the file system of the data. What is in it may be removed.
 	Scratch string
-	// Keep is how many backups of a partition are kept; 0 means 3.
+	// FullEvery is how many backups a chain has at most; 0 means 24, 1 that all are full.
+	FullEvery int
+	// Keep is how many chains of a partition are kept; 0 means 3.
 	Keep int
 	// MemTableSize is that of the store's databases; 0 is the store's default.
 	MemTableSize int64
-	Logger       zerolog.Logger
+	// Room is asked now and then while a restore writes, and ends it; nil: there is always room.
+	Room   func() error
+	Logger zerolog.Logger
 }
 
-const defaultKeep = 3
+const (
+	defaultKeep      = 3
+	defaultFullEvery = 24
+)
 
 // Backups are those of one topic's partitions. Its methods may be used by many goroutines, but Save by one at a time for
 // each partition.
-type Backups struct{ opts Options }
+type Backups struct {
+	opts Options
+
+	mu      sync.Mutex
+	read    map[string]readManifest // manifests that were read, by key: they don't change
+	damaged map[string]bool         // keys of snapshots that were read whole and are not what they should be
+}
 
 // New makes Backups. It asks nothing of the object store.
 func New(opts Options) *Backups {
 	opts.Keep = cmp.Or(opts.Keep, defaultKeep)
-	return &Backups{opts: opts}
+	opts.FullEvery = cmp.Or(opts.FullEvery, defaultFullEvery)
+	return &Backups{opts: opts, read: make(map[string]readManifest), damaged: make(map[string]bool)}
 }
 
 // String says where they are, without secrets.
 func (b *Backups) String() string { return b.opts.Objects.String() }
 
-// Save backs a partition up, as it is at its published position, and removes backups that are too many. The snapshot goes
-// up while it is made, is read back and restored beside the data, and only then gets its manifest.
+// Save backs a partition up, as it is at its published position, and removes chains that are too many. An increment is
+// made when the newest backup can be followed, the partition has kept what changed since, and the chain is not too long;
+// otherwise a full snapshot. It goes up while it is made, is read back, and only then gets its manifest. When the newest
+// backup is of the same position, that is returned.
 func (b *Backups) Save(ctx context.Context, p *store.Partition, number int32) (Manifest, error) {
 	m, err := b.save(ctx, p, number)
 	if err != nil {
 		return Manifest{}, fmt.Errorf("back up partition %d to %s: %w", number, b, err)
 	}
-	if err := b.prune(ctx, number, m.Number); err != nil { // there is one more than should be, no less
+	if err := b.Prune(ctx, number); err != nil { // there is one more than should be, no less
 		b.opts.Logger.Warn().Err(err).Int32("partition", number).Msg("removing old backups")
 	}
 	return m, nil
 }
 
 func (b *Backups) save(ctx context.Context, p *store.Partition, number int32) (Manifest, error) {
-	last, err := b.lastNumber(ctx, number)
+	shelf, err := b.shelf(ctx, number)
 	if err != nil {
 		return Manifest{}, err
 	}
-	// Its own name, whoever else is writing: the number is only taken by the manifest.
-	object := fmt.Sprintf("%s%s%d-%s%s", b.folder(number), snapshotName, time.Now().UnixNano(), b.opts.Node, snapshotSuffix)
-	at := p.Applied()
-	written, err := b.upload(ctx, p, object)
+	saving, err := p.Save()
+	if err != nil {
+		return Manifest{}, err
+	}
+	defer saving.Close()
+	at := saving.Applied()
+	before, follow, err := b.newest(shelf, at.Offset)
+	if err != nil {
+		return Manifest{}, err
+	}
+	if follow && before.Offset == at.Offset {
+		if digest, at2 := p.Digest(); at2 == at.Offset && digest.String() != before.Digest {
+			return Manifest{}, fmt.Errorf("offset %d has digest %s, and %s in backup %d: %w", at.Offset, digest, before.Digest, before.Number, ErrDiverged)
+		}
+		return before, nil
+	}
+	m := Manifest{
+		V: version, Number: shelf.last() + 1, Namespace: b.opts.Namespace, Topic: b.opts.TopicID, Partition: number,
+		Since: -1, Time: at.Time.UTC(), Made: time.Now().UTC(), Node: b.opts.Node,
+		Object: fmt.Sprintf("%s%d-%s%s", snapshotName, time.Now().UnixNano(), strings.ToLower(rand.Text()), snapshotSuffix),
+	}
+	if follow && before.Length+1 < b.opts.FullEvery && !shelf.heavy(before) {
+		m.Follows, m.Since, m.Length, m.Raw = before.Number, before.Offset, before.Length+1, before.Raw
+	}
+	object := b.folder(number) + m.Object
+	written, err := b.upload(ctx, saving, object, m.Since)
+	if errors.Is(err, store.ErrNoIncrement) {
+		m.Follows, m.Since, m.Length, m.Raw = 0, -1, 0, 0
+		written, err = b.upload(ctx, saving, object, m.Since)
+	}
 	if err != nil {
 		return Manifest{}, errors.Join(err, b.forget(ctx, object))
 	}
-	if written.Offset != at.Offset {
-		at.Time = time.Time{} // it went on between the two
-	}
-	m := Manifest{
-		V: version, Number: last + 1, Namespace: b.opts.Namespace, Topic: b.opts.TopicID, Partition: number,
-		Offset: written.Offset, LeaderEpoch: written.LeaderEpoch, Time: at.Time.UTC(), Made: time.Now().UTC(), Node: b.opts.Node,
-		Entries: written.Entries, Raw: written.Raw, Size: written.Size,
-		Digest: written.Digest.String(), SHA256: written.SHA256, Object: strings.TrimPrefix(object, b.folder(number)),
-	}
-	if err := b.Verify(ctx, m); err != nil {
+	m.describe(written)
+	if err := b.readBack(ctx, m); err != nil {
 		return Manifest{}, errors.Join(fmt.Errorf("read back: %w", err), b.forget(ctx, object))
 	}
-	text, err := m.text()
-	if err != nil {
+	if err := b.publish(ctx, m); err != nil {
 		return Manifest{}, err
 	}
-	_, err = b.opts.Objects.Put(ctx, b.manifestKey(number, m.Number), strings.NewReader(text), int64(len(text)), objectstore.IfAbsent())
-	if errors.Is(err, objectstore.ErrPrecondition) {
-		err = fmt.Errorf("%w: %w", ErrFenced, err)
-	}
-	if err != nil {
-		// It may have been written all the same: then its object must stay.
-		if _, headErr := b.opts.Objects.Head(ctx, b.manifestKey(number, m.Number)); errors.Is(err, ErrFenced) || errors.Is(headErr, objectstore.ErrNotFound) {
-			err = errors.Join(err, b.forget(ctx, object))
-		}
-		return Manifest{}, err
+	// The backup is there, whatever becomes of this: without it the next one will be full.
+	if err := saving.Verified(); err != nil {
+		b.opts.Logger.Warn().Err(err).Int32("partition", number).Msg("keeping changes for the next increment")
 	}
 	return m, nil
 }
 
-// upload writes a snapshot into the object store as it is made.
-func (b *Backups) upload(ctx context.Context, p *store.Partition, object string) (store.SnapshotInfo, error) {
+// newest returns the newest backup, and whether one can follow it: it can be restored, as far as is known, and is of the
+// offset at or before it.
+func (b *Backups) newest(s *shelf, at int64) (m Manifest, follow bool, err error) {
+	if len(s.numbers) == 0 {
+		return m, false, nil
+	}
+	m, ok := s.manifests[s.numbers[0]]
+	if !ok {
+		return m, false, nil // its manifest is damaged
+	}
+	if _, err := b.chain(s, m); err != nil {
+		return m, false, nil
+	}
+	if m.Offset > at {
+		return m, false, fmt.Errorf("backup %d by %s is of offset %d, and this partition at %d: %w", m.Number, m.Node, m.Offset, at, ErrFenced)
+	}
+	return m, true, nil
+}
+
+// publish writes the manifest, if its number is still free.
+func (b *Backups) publish(ctx context.Context, m Manifest) error {
+	text, err := m.text()
+	if err != nil {
+		return err
+	}
+	key, object := b.manifestKey(m.Partition, m.Number), b.folder(m.Partition)+m.Object
+	_, err = b.opts.Objects.Put(ctx, key, strings.NewReader(text), int64(len(text)), objectstore.IfAbsent())
+	if err == nil {
+		return nil
+	}
+	// It may have been written all the same, by an attempt whose answer was lost.
+	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	there, readErr := b.readText(asking, key)
+	switch {
+	case readErr == nil && string(there) == text:
+		return nil
+	case errors.Is(err, objectstore.ErrPrecondition) && readErr == nil:
+		return errors.Join(fmt.Errorf("%w: %w", ErrFenced, err), b.forget(ctx, object))
+	case errors.Is(readErr, objectstore.ErrNotFound):
+		return errors.Join(err, b.forget(ctx, object))
+	}
+	return err // nobody knows: if it is not named, the object goes when it is old
+}
+
+// upload writes a snapshot into the object store as it is made: a full one when since is negative.
+func (b *Backups) upload(ctx context.Context, saving *store.Saving, object string, since int64) (store.SnapshotInfo, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r, w := io.Pipe()
@@ -132,9 +207,14 @@ func (b *Backups) upload(ctx context.Context, p *store.Partition, object string)
 	}
 	made := make(chan result, 1)
 	go func() {
-		info, err := p.WriteSnapshot(ctx, w)
-		w.CloseWithError(err) // nil is the end of the object
-		made <- result{info, err}
+		var got result
+		if since < 0 {
+			got.info, got.err = saving.WriteFull(ctx, w)
+		} else {
+			got.info, got.err = saving.WriteIncrement(ctx, w, since)
+		}
+		w.CloseWithError(got.err) // nil is the end of the object
+		made <- got
 	}()
 	_, err := b.opts.Objects.Put(ctx, object, r, -1, objectstore.IfAbsent())
 	r.CloseWithError(cmp.Or(err, io.ErrClosedPipe)) // whoever still writes must not wait
@@ -148,49 +228,15 @@ func (b *Backups) upload(ctx context.Context, p *store.Partition, object string)
 	return got.info, err
 }
 
+// patience is how long is cleaned up after something has ended.
+const patience = 10 * time.Second
+
 // forget removes an object that became nothing, also when the context is what ended.
 func (b *Backups) forget(ctx context.Context, object string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	if err := b.opts.Objects.Delete(ctx, object); err != nil {
 		return fmt.Errorf("(left behind: %w)", err)
-	}
-	return nil
-}
-
-// Verify reads a backup whole, restores it into the scratch directory, and removes that again.
-func (b *Backups) Verify(ctx context.Context, m Manifest) (err error) {
-	dir := filepath.Join(b.opts.Scratch, fmt.Sprintf("verify-%03d", m.Partition))
-	if err := errors.Join(os.MkdirAll(b.opts.Scratch, 0o750), os.RemoveAll(dir)); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	return b.RestoreInto(ctx, dir, m)
-}
-
-// RestoreInto makes dir, which must not exist, a partition's directory from a backup. The directory appears when all that
-// is in it has been compared with the manifest and with itself.
-func (b *Backups) RestoreInto(ctx context.Context, dir string, m Manifest) error {
-	if m.Topic != b.opts.TopicID || m.Namespace != b.opts.Namespace {
-		return fmt.Errorf("it is of topic %x of %s: %w", m.Topic, m.Namespace, store.ErrOtherTopic)
-	}
-	r, info, err := b.opts.Objects.Get(ctx, b.folder(m.Partition)+m.Object)
-	if errors.Is(err, objectstore.ErrNotFound) {
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	if uint64(info.Size) != m.Size {
-		return fmt.Errorf("%s has %d octets, and had %d: %w", m.Object, info.Size, m.Size, ErrDamaged)
-	}
-	got, err := store.Restore(ctx, dir, io.LimitReader(r, info.Size), store.RestoreOptions{MemTableSize: b.opts.MemTableSize, Logger: b.opts.Logger})
-	if err != nil {
-		return err
-	}
-	if got.SHA256 != m.SHA256 || got.Digest.String() != m.Digest || got.Offset != m.Offset || got.Partition != m.Partition || got.TopicID != m.Topic {
-		return errors.Join(fmt.Errorf("%s is whole, but not what its manifest says: %w", m.Object, ErrDamaged), os.RemoveAll(dir))
 	}
 	return nil
 }

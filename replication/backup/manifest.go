@@ -6,15 +6,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"balefire/replication/objectstore"
+	"balefire/store"
 )
 
 const (
@@ -30,25 +27,37 @@ const (
 // Manifest says what one backup is.
 type Manifest struct {
 	V           int       `json:"v"`
-	Number      int64     `json:"number"` // counts up in a partition; a higher one was written later
+	Number      int64     `json:"number"`  // counts up in a partition; a higher one was written later
+	Follows     int64     `json:"follows"` // the number of the backup that this is an increment to; 0 when it is full
+	Length      int       `json:"length"`  // how many backups it follows, down to the full one
 	Namespace   string    `json:"namespace"`
 	Topic       [16]byte  `json:"-"`
 	TopicHex    string    `json:"topic_id"`
 	Partition   int32     `json:"partition"`
+	Since       int64     `json:"since"`  // the offset of the backup that it follows; -1 when it is full
 	Offset      int64     `json:"offset"` // of the last record in it; -1 for none
 	LeaderEpoch int32     `json:"leader_epoch"`
-	Time        time.Time `json:"time"` // the partition's time at Offset; zero when it isn't known
+	Time        time.Time `json:"time"` // the partition's time at Offset
 	Made        time.Time `json:"made"`
 	Node        string    `json:"node"`
 	Entries     uint64    `json:"entries"`
-	Raw         uint64    `json:"raw_octets"`
-	Size        uint64    `json:"octets"` // of the object
-	Digest      string    `json:"digest"` // the partition's
+	Deleted     uint64    `json:"deleted"`    // of the entries, those that say that a key is gone
+	Raw         uint64    `json:"raw_octets"` // of the entries that a restore writes: of those that it follows, too
+	Size        uint64    `json:"octets"`     // of the object
+	Digest      string    `json:"digest"`     // the partition's
 	SHA256      [32]byte  `json:"-"`
 	SHA256Hex   string    `json:"sha256"` // of the object
 	Object      string    `json:"object"` // its name beside the manifest
 	// Check is the SHA-256 of this manifest's text with an empty Check.
 	Check string `json:"check"`
+}
+
+// describe takes over what was written. Raw has been that of the backup before.
+func (m *Manifest) describe(written store.SnapshotInfo) {
+	m.Offset, m.LeaderEpoch = written.Offset, written.LeaderEpoch
+	m.Entries, m.Deleted, m.Size = written.Entries, written.Deleted, written.Size
+	m.Raw += written.Raw
+	m.Digest, m.SHA256 = written.Digest.String(), written.SHA256
 }
 
 // text writes a manifest.
@@ -94,158 +103,47 @@ func (b *Backups) manifestKey(partition int32, number int64) string {
 	return fmt.Sprintf("%s%012d%s", b.folder(partition), number, manifestSuffix)
 }
 
-// numbers returns the numbers of a partition's manifests, newest first.
-func (b *Backups) numbers(ctx context.Context, partition int32) (numbers []int64, orphans []objectstore.Info, err error) {
-	folder := b.folder(partition)
-	for info, err := range b.opts.Objects.List(ctx, folder) {
-		if err != nil {
-			return nil, nil, err
-		}
-		name := strings.TrimPrefix(info.Key, folder)
-		digits, ours := strings.CutSuffix(name, manifestSuffix)
-		if number, err := strconv.ParseInt(digits, 10, 64); ours && err == nil && number > 0 {
-			numbers = append(numbers, number)
-		} else if strings.HasPrefix(name, snapshotName) {
-			orphans = append(orphans, info) // for now
-		}
-	}
-	slices.Sort(numbers)
-	slices.Reverse(numbers)
-	return numbers, orphans, nil
-}
-
-func (b *Backups) lastNumber(ctx context.Context, partition int32) (int64, error) {
-	numbers, _, err := b.numbers(ctx, partition)
-	if err != nil || len(numbers) == 0 {
-		return 0, err
-	}
-	return numbers[0], nil
-}
-
-func (b *Backups) manifest(ctx context.Context, partition int32, number int64) (Manifest, error) {
-	key := b.manifestKey(partition, number)
+// readText reads a manifest's octets.
+func (b *Backups) readText(ctx context.Context, key string) ([]byte, error) {
 	r, _, err := b.opts.Objects.Get(ctx, key)
 	if err != nil {
-		return Manifest{}, err
+		return nil, err
 	}
 	defer r.Close()
 	text, err := io.ReadAll(io.LimitReader(r, maxManifest+1))
 	if err != nil {
-		return Manifest{}, fmt.Errorf("read %s: %w", key, err)
+		return nil, fmt.Errorf("read %s: %w", key, err)
+	}
+	return text, nil
+}
+
+// readManifest is a manifest as it was read, and the object that it was read from.
+type readManifest struct {
+	from objectstore.Info
+	m    Manifest
+}
+
+// manifest reads the manifest in an object, or remembers it.
+func (b *Backups) manifest(ctx context.Context, partition int32, number int64, info objectstore.Info) (Manifest, error) {
+	b.mu.Lock()
+	known, ok := b.read[info.Key]
+	b.mu.Unlock()
+	if ok && known.from == info {
+		return known.m, nil
+	}
+	text, err := b.readText(ctx, info.Key)
+	if err != nil {
+		return Manifest{}, err
 	}
 	m, err := parseManifest(text)
 	if err == nil && (m.Number != number || m.Partition != partition || m.Topic != b.opts.TopicID || m.Namespace != b.opts.Namespace) {
 		err = fmt.Errorf("it is of another place: %w", ErrDamaged)
 	}
 	if err != nil {
-		return Manifest{}, fmt.Errorf("%s: %w", key, err)
+		return Manifest{}, fmt.Errorf("%s: %w", info.Key, err)
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.read[info.Key] = readManifest{info, m}
 	return m, nil
-}
-
-// List returns a partition's backups, newest first, and an error for each manifest that can't be used.
-func (b *Backups) List(ctx context.Context, partition int32) (found []Manifest, bad []error, err error) {
-	numbers, _, err := b.numbers(ctx, partition)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, number := range numbers {
-		m, err := b.manifest(ctx, partition, number)
-		switch {
-		case err == nil:
-			found = append(found, m)
-		case errors.Is(err, objectstore.ErrNotFound): // removed meanwhile
-		case errors.Is(err, ErrDamaged):
-			bad = append(bad, err)
-		default:
-			return nil, nil, err
-		}
-	}
-	return found, bad, nil
-}
-
-// Newest returns the newest backup that can be used, by its manifest. Without one, it is ErrNone.
-func (b *Backups) Newest(ctx context.Context, partition int32) (Manifest, error) {
-	found, bad, err := b.List(ctx, partition)
-	if err != nil {
-		return Manifest{}, err
-	}
-	if len(found) == 0 {
-		return Manifest{}, errors.Join(fmt.Errorf("partition %d in %s: %w", partition, b, ErrNone), errors.Join(bad...))
-	}
-	return found[0], nil
-}
-
-// prune removes all but the newest backups, and snapshots that never got a manifest.
-func (b *Backups) prune(ctx context.Context, partition int32, newest int64) error {
-	numbers, snapshots, err := b.numbers(ctx, partition)
-	if err != nil {
-		return err
-	}
-	used := make(map[string]bool)
-	kept := 0
-	for _, number := range numbers {
-		m, err := b.manifest(ctx, partition, number)
-		if err != nil && !errors.Is(err, ErrDamaged) {
-			return err // and leave everything as it is
-		}
-		if number > newest || kept < b.opts.Keep {
-			used[b.folder(partition)+m.Object] = true
-			if err == nil {
-				kept++
-			}
-			continue
-		}
-		// The manifest first: what it names may be gone, but what is there must never be named by nothing.
-		if err := b.opts.Objects.Delete(ctx, b.manifestKey(partition, number)); err != nil {
-			return err
-		}
-		if err == nil {
-			if err := b.opts.Objects.Delete(ctx, b.folder(partition)+m.Object); err != nil {
-				return err
-			}
-			used[b.folder(partition)+m.Object] = true // gone already
-		}
-	}
-	for _, s := range snapshots {
-		if !used[s.Key] && time.Since(s.Modified) > orphanAge {
-			if err := b.opts.Objects.Delete(ctx, s.Key); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// Stored is what an object store has of a namespace: the partitions of one topic.
-type Stored struct {
-	Topic      [16]byte
-	Partitions []int32
-}
-
-// Inventory returns which topics and partitions of a namespace an object store has backups of.
-func Inventory(ctx context.Context, objects objectstore.Store, namespace string) ([]Stored, error) {
-	var all []Stored
-	for info, err := range objects.List(ctx, namespace+"/") {
-		if err != nil {
-			return nil, err
-		}
-		parts := strings.Split(info.Key, "/")
-		if len(parts) != 4 || !strings.HasSuffix(parts[3], manifestSuffix) {
-			continue
-		}
-		id, err := hex.DecodeString(parts[1])
-		partition, err2 := strconv.ParseInt(parts[2], 10, 32)
-		if err != nil || err2 != nil || len(id) != 16 {
-			continue
-		}
-		if len(all) == 0 || all[len(all)-1].Topic != [16]byte(id) {
-			all = append(all, Stored{Topic: [16]byte(id)})
-		}
-		s := &all[len(all)-1]
-		if len(s.Partitions) == 0 || s.Partitions[len(s.Partitions)-1] != int32(partition) {
-			s.Partitions = append(s.Partitions, int32(partition))
-		}
-	}
-	return all, nil
 }
