@@ -375,6 +375,8 @@ func (h *history) settle(limit time.Duration) {
 }
 
 func (h *history) report() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.t.Logf("%d changes acknowledged, %d refused, %d of unknown fate; %d questions answered, %d at the second node, %d not; longest pause of a client %s; %d wrong",
 		h.acked.Load(), h.refused.Load(), h.unknown.Load(), h.answered.Load(), h.retried.Load(), h.unanswered.Load(), h.longest.Round(time.Millisecond), h.wrong.Load())
 }
