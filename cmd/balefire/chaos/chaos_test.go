@@ -1,4 +1,4 @@
-//go:build chaos && kafka
+//go:build chaos && kafka && s3
 
 package chaos
 
@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"balefire/cmd/balefire/balefiretest"
+	"balefire/replication/s3test"
 )
 
 var (
@@ -220,7 +221,16 @@ func TestKafkaTopicRecreated(t *testing.T) {
 
 // Retention passes a node that is away: it restores from the snapshots, and has what the others have.
 func TestKafkaRetentionPasses(t *testing.T) {
-	c := startCluster(t, shape{regions: 1, groups: 2, nodes: 1, partitions: 4})
+	t.Run("directory", func(t *testing.T) {
+		retentionPasses(t, startCluster(t, shape{regions: 1, groups: 2, nodes: 1, partitions: 4}))
+	})
+	t.Run("S3", func(t *testing.T) {
+		server := s3test.Start(t)
+		retentionPasses(t, startClusterOn(t, shape{regions: 1, groups: 2, nodes: 1, partitions: 4}, server.Path("bucket"), server.URL("")))
+	})
+}
+
+func retentionPasses(t *testing.T, c *cluster) {
 	h := newHistory(t, c)
 	h.prepare()
 	away := c.nodes[1]

@@ -1,4 +1,4 @@
-//go:build chaos && kafka
+//go:build chaos && kafka && s3
 
 package chaos
 
@@ -27,11 +27,11 @@ import (
 type cluster struct {
 	t          *testing.T
 	broker     *kafkatest.Broker
-	objects    string
+	objects    string // the directory in which the objects lie
+	objectsURL string
 	partitions int
 	nodes      []*node
 	http       *http.Client
-	extra      []string // more arguments for every node
 }
 
 // node is one node over the life of all its processes.
@@ -50,12 +50,20 @@ type node struct {
 
 type shape struct{ regions, groups, nodes, partitions int }
 
-// startCluster starts a broker and all nodes, and waits until they are ready.
-func startCluster(t *testing.T, s shape, extra ...string) *cluster {
+// startCluster starts a broker and all nodes, with a directory for snapshots, and waits until they are ready.
+func startCluster(t *testing.T, s shape) *cluster {
+	t.Helper()
+	objects := t.TempDir()
+	return startClusterOn(t, s, objects, "file://"+objects)
+}
+
+// startClusterOn is startCluster with an object store.
+func startClusterOn(t *testing.T, s shape, objects, objectsURL string) *cluster {
 	t.Helper()
 	c := &cluster{
-		t: t, broker: kafkatest.Start(t), objects: t.TempDir(), partitions: s.partitions, extra: extra,
-		http: &http.Client{Timeout: 8 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 16}},
+		t: t, broker: kafkatest.Start(t), objects: objects, partitions: s.partitions,
+		objectsURL: objectsURL,
+		http:       &http.Client{Timeout: 8 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 16}},
 	}
 	t.Cleanup(c.http.CloseIdleConnections)
 	for r := range s.regions {
@@ -90,11 +98,11 @@ func (n *node) launch() {
 	args := []string{
 		"--brokers", n.c.broker.Address(), "--namespace", "chaos", "--region", n.region, "--replica-group", n.group, "--node-id", n.id,
 		"--partitions", fmt.Sprint(n.c.partitions),
-		"--backup-url", "file://" + n.c.objects, "--backup-interval", "2s",
+		"--backup-url", n.c.objectsURL, "--backup-interval", "2s",
 		"--store-disk-reserve", "64MiB",
 	}
 	server := balefiretest.Launch(n.c.t, balefiretest.How{
-		Binary: binary, Dir: n.dir, DNS: []string{n.dns}, Args: append(args, n.c.extra...),
+		Binary: binary, Dir: n.dir, DNS: []string{n.dns}, Args: args,
 	})
 	n.mu.Lock()
 	defer n.mu.Unlock()

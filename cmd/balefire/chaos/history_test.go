@@ -1,4 +1,4 @@
-//go:build chaos && kafka
+//go:build chaos && kafka && s3
 
 package chaos
 
