@@ -197,18 +197,32 @@ func (b *bucket) putParts(ctx context.Context, key string, part []byte, r io.Rea
 	return aws.ToString(out.ETag), nil
 }
 
-// Get implements Store.
+// Get implements Store. What is cut off in the middle is read on from there.
 func (b *bucket) Get(ctx context.Context, key string) (io.ReadCloser, Info, error) {
 	if err := checkKey(key); err != nil {
 		return nil, Info{}, err
 	}
-	out, err := b.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: aws.String(b.prefix + key)})
+	first, cancel := context.WithCancel(ctx)
+	out, err := b.client.GetObject(first, &s3.GetObjectInput{Bucket: &b.name, Key: aws.String(b.prefix + key)})
 	if err != nil {
+		cancel()
 		return nil, Info{}, b.failed("get", key, err)
 	}
-	return out.Body, Info{
+	info := Info{
 		Key: key, Size: aws.ToInt64(out.ContentLength), ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified),
-	}, nil
+	}
+	return newResuming(ctx, out.Body, cancel, info.Size, func(ctx context.Context, from int64) (io.ReadCloser, error) {
+		out, err := b.client.GetObject(ctx, &s3.GetObjectInput{
+			Bucket: &b.name, Key: aws.String(b.prefix + key), IfMatch: out.ETag, Range: aws.String(fmt.Sprintf("bytes=%d-", from)),
+		})
+		if err != nil {
+			return nil, b.failed("get the rest of", key, err)
+		}
+		if got, want := aws.ToInt64(out.ContentLength), info.Size-from; got != want {
+			return nil, errors.Join(fmt.Errorf("get the rest of %s in %s: %d octets where %d were asked for", key, b.where, got, want), out.Body.Close())
+		}
+		return out.Body, nil
+	}), info, nil
 }
 
 // Head implements Store.
@@ -287,6 +301,9 @@ func (b *bucket) failed(what, key string, err error) error {
 		return fmt.Errorf("%s %s in %s: %w: it does not know the credentials (%s); look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", what, key, b.where, ErrDenied, code)
 	case code == "AccessDenied", status == http.StatusForbidden:
 		return fmt.Errorf("%s %s in %s: %w: the credentials lack a right to it; they need to list, get, put and delete", what, key, b.where, ErrDenied)
+	}
+	if status == 0 && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%s %s in %s: no answer; look at the endpoint, the network, and where credentials come from: %w", what, key, b.where, err)
 	}
 	return fmt.Errorf("%s %s in %s: %w", what, key, b.where, err)
 }

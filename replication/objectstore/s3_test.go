@@ -6,9 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"net"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"balefire/replication/s3test"
@@ -61,64 +59,67 @@ func TestS3Unreachable(t *testing.T) {
 	}
 }
 
-// A connection that is cut in the middle of an object is an error of whoever reads it, never its end.
+// TestS3CutConnection: an object whose connections are cut comes whole, as long as each brings something; otherwise whoever
+// reads it gets an error, never an early end.
 func TestS3CutConnection(t *testing.T) {
 	server := s3test.Start(t)
 	content := bytes.Repeat([]byte("0123456789abcdef"), 1<<18) // 4 MiB
 	if _, err := openTest(t, server.URL("")).Put(t.Context(), "large", bytes.NewReader(content), int64(len(content)), Condition{}); err != nil {
 		t.Fatal(err)
 	}
-	through, cutAfter := cutter(t, server.Address())
-	s := openTest(t, server.URL(through))
-	for _, after := range []int64{2000, 100_000, 4_000_000} {
-		cutAfter.Store(after)
+	through := s3test.NewCutter(t, server.Address())
+	s := openTest(t, server.URL(through.Address()))
+	for _, after := range []int64{100_000, 4_000_000, 1 << 40} {
+		through.CutAfter(after)
 		r, _, err := s.Get(t.Context(), "large")
 		if err != nil {
-			continue // cut before the answer began
+			t.Fatal(err)
 		}
 		got, err := io.ReadAll(r)
 		r.Close()
-		if err == nil {
-			t.Errorf("cut after %d octets: %d of %d, and no error", after, len(got), len(content))
+		if err != nil || !bytes.Equal(got, content) {
+			t.Errorf("cut after %d octets: %d of %d, %v", after, len(got), len(content), err)
 		}
 	}
-	cutAfter.Store(1 << 40)
+	through.CutAfter(100_000)
 	r, _, err := s.Get(t.Context(), "large")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, content) {
-		t.Errorf("not cut: %d octets, %v", len(got), err)
+	if _, err := io.CopyN(io.Discard, r, 50_000); err != nil {
+		t.Fatal(err)
+	}
+	through.CutAfter(0)
+	if got, err := io.ReadAll(r); err == nil || len(got) > len(content)-50_000 {
+		t.Errorf("cut for good: %d octets, and no error", len(got))
 	}
 }
 
-// cutter passes connections on, and cuts each after so many octets of answer.
-func cutter(t *testing.T, to string) (address string, cutAfter *atomic.Int64) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// TestS3ObjectChanges: the rest of an object is that of the same object, or an error.
+func TestS3ObjectChanges(t *testing.T) {
+	server := s3test.Start(t)
+	direct := openTest(t, server.URL(""))
+	put := func(octet byte) {
+		t.Helper()
+		if _, err := direct.Put(t.Context(), "large", bytes.NewReader(bytes.Repeat([]byte{octet}, 4<<20)), 4<<20, Condition{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put('a')
+	through := s3test.NewCutter(t, server.Address())
+	through.CutAfter(1_000_000)
+	r, _, err := openTest(t, server.URL(through.Address())).Get(t.Context(), "large")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	cutAfter = new(atomic.Int64)
-	go func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("tcp", to)
-			if err != nil {
-				client.Close()
-				continue
-			}
-			go io.Copy(server, client)
-			go func() {
-				io.CopyN(client, server, cutAfter.Load())
-				client.Close()
-				server.Close()
-			}()
-		}
-	}()
-	return l.Addr().String(), cutAfter
+	defer r.Close()
+	if _, err := io.CopyN(io.Discard, r, 1000); err != nil {
+		t.Fatal(err)
+	}
+	put('b')
+	got, err := io.ReadAll(r)
+	if err == nil || bytes.IndexByte(got, 'b') >= 0 {
+		t.Errorf("%d octets, some of another object: %v", len(got), err)
+	}
 }
