@@ -178,12 +178,14 @@ type changeDetail struct {
 	Action  string          `json:"action,omitempty"`
 	From    *uint32         `json:"from,omitempty"`
 	Changes []historyChange `json:"changes,omitempty"`
+	// Groups says of each replica group whether it has the change; nil when that was not asked for, or is not known.
+	Groups []reachView `json:"groups,omitempty"`
 }
 
 // getChange tells what became of a change. It is asked for by its position or, when that is not known, by its
 // own ID, for as long as the partition remembers it.
 func (s *Server) getChange(w http.ResponseWriter, r *http.Request) error {
-	query, err := queryOf(r, "wait")
+	query, err := queryOf(r, "wait", "groups")
 	if err != nil {
 		return err
 	}
@@ -191,37 +193,49 @@ func (s *Server) getChange(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	groups, err := flagOf(query, "groups")
+	if err != nil {
+		return err
+	}
+	if groups {
+		if _, err := s.groups(); err != nil {
+			return err
+		}
+	}
 	text := r.PathValue("id")
 	if position, err := store.ParsePosition(text); err == nil {
-		return s.changeAt(w, r, position, wait)
+		return s.changeAt(w, r, position, wait, groups)
 	}
 	var id zones.ChangeID
 	if b, err := hex.DecodeString(text); err == nil && len(b) == len(id) && strings.ToLower(text) == text {
 		copy(id[:], b)
-		return s.changeByID(w, r, id, wait)
+		return s.changeByID(w, r, id, wait, groups)
 	}
 	return badParameter("{id}", `%q: want a position such as "3@4711", or the 32 hexadecimal digits of a change_id`, text)
 }
 
-func (s *Server) changeAt(w http.ResponseWriter, r *http.Request, at store.Position, wait time.Duration) error {
+func (s *Server) changeAt(w http.ResponseWriter, r *http.Request, at store.Position, wait time.Duration, groups bool) error {
 	p := s.opts.Reader.Partition(at.Partition)
 	if p == nil {
 		return newProblem(http.StatusNotFound, "not-found", "partition %d is not here", at.Partition)
 	}
 	pending := changeDetail{changed: changed{ID: at.String(), Position: at.String(), Status: statusPending}}
 	if p.Applied().Offset < at.Offset {
+		if s.beyondLog(r, at) {
+			return newProblem(http.StatusNotFound, "not-found", "there is no record at %s: the log does not reach so far", at)
+		}
 		if wait <= 0 {
-			return writeJSON(w, http.StatusOK, pending)
+			return s.writeChange(w, r, pending, at, groups)
 		}
 		outcome, err := s.waitFor(r, at, wait)
 		switch {
 		case err == nil:
-			return s.showChange(w, outcome)
+			return s.showChange(w, r, outcome, groups)
 		case errors.Is(err, store.ErrNoOutcome):
 		case errors.Is(err, replication.ErrHalted):
 			return err
 		default:
-			return writeJSON(w, http.StatusOK, pending)
+			return s.writeChange(w, r, pending, at, groups)
 		}
 	}
 	outcome, err := p.Outcome(at.Offset)
@@ -231,14 +245,28 @@ func (s *Server) changeAt(w http.ResponseWriter, r *http.Request, at store.Posit
 	if err != nil {
 		return err
 	}
-	return s.showChange(w, outcome)
+	return s.showChange(w, r, outcome, groups)
 }
+
+// beyondLog reports whether the log certainly has no record at a position yet.
+func (s *Server) beyondLog(r *http.Request, at store.Position) bool {
+	if s.opts.LogEnd == nil {
+		return false
+	}
+	ctx, cancel := contextWithin(r, logEndPatience)
+	defer cancel()
+	end, err := s.opts.LogEnd(ctx, at.Partition)
+	return err == nil && at.Offset >= end
+}
+
+// logEndPatience is how long the log may take to say how far it goes; without its word, what is not applied is pending.
+const logEndPatience = 2 * time.Second
 
 // askAgain is how often a change that is known only by its ID is looked for while its client waits.
 const askAgain = 50 * time.Millisecond
 
 // changeByID looks through all partitions, as an ID does not tell which one. That it is found nowhere proves nothing.
-func (s *Server) changeByID(w http.ResponseWriter, r *http.Request, id zones.ChangeID, wait time.Duration) error {
+func (s *Server) changeByID(w http.ResponseWriter, r *http.Request, id zones.ChangeID, wait time.Duration, groups bool) error {
 	deadline := time.NewTimer(wait)
 	defer deadline.Stop()
 	ticker := time.NewTicker(askAgain)
@@ -247,7 +275,7 @@ func (s *Server) changeByID(w http.ResponseWriter, r *http.Request, id zones.Cha
 		for _, p := range s.opts.Reader.Partitions() {
 			outcome, err := p.LookupID(id)
 			if err == nil {
-				return s.showChange(w, outcome)
+				return s.showChange(w, r, outcome, groups)
 			}
 			if !errors.Is(err, store.ErrNoOutcome) && !errors.Is(err, store.ErrClosed) {
 				return err
@@ -270,7 +298,7 @@ func (s *Server) waitFor(r *http.Request, at store.Position, wait time.Duration)
 	return s.opts.Publisher.Wait(ctx, at, replication.ThisNode)
 }
 
-func (s *Server) showChange(w http.ResponseWriter, outcome store.Outcome) error {
+func (s *Server) showChange(w http.ResponseWriter, r *http.Request, outcome store.Outcome, groups bool) error {
 	detail := changeDetail{}
 	detail.take(outcome)
 	detail.ID, detail.Position = outcome.Position.String(), outcome.Position.String()
@@ -286,6 +314,20 @@ func (s *Server) showChange(w http.ResponseWriter, outcome store.Outcome) error 
 		detail.From, detail.Changes = &from, shown.Changes
 	case !errors.Is(err, store.ErrNoOutcome):
 		return err
+	}
+	return s.writeChange(w, r, detail, outcome.Position, groups)
+}
+
+// writeChange answers with a change, and with how far the groups are with it, if that is asked for.
+func (s *Server) writeChange(w http.ResponseWriter, r *http.Request, detail changeDetail, at store.Position, groups bool) error {
+	if groups {
+		ctx, cancel := contextWithin(r, statusPatience)
+		defer cancel()
+		reached, err := s.opts.Groups.Reached(ctx, at)
+		if err != nil {
+			return fromLog(err)
+		}
+		detail.Groups = showReach(reached)
 	}
 	return writeJSON(w, http.StatusOK, detail)
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"balefire/replication"
 	"balefire/zones"
 	"balefire/zones/change"
 )
@@ -18,7 +19,7 @@ import (
 type demands struct {
 	id   zones.ChangeID
 	keep uint32 // seconds; 0 without an Idempotency-Key
-	wait time.Duration
+	wait waiting
 	// match are preconditions of the header. They come after those of the body, so that the indexes of
 	// those are the client's.
 	match  []zones.Precondition
@@ -31,11 +32,11 @@ const maxKey = 255
 // demandsOf reads the header and the query of a write. Query parameters that are not known are refused; params has
 // those that the handler knows besides.
 func (s *Server) demandsOf(r *http.Request, apex zones.Name, params ...string) (d demands, query url.Values, err error) {
-	query, err = queryOf(r, append(params, "wait", "reason")...)
+	query, err = queryOf(r, append(params, "wait", "timeout", "reason")...)
 	if err != nil {
 		return d, nil, err
 	}
-	if d.wait, err = s.waitOf(r, query, s.opts.Limits.Wait); err != nil {
+	if d.wait, err = s.waitingOf(r, query, s.opts.Limits.Wait); err != nil {
 		return d, nil, err
 	}
 	if d.reason = query.Get("reason"); len(d.reason) > change.MaxReason {
@@ -83,13 +84,49 @@ func queryOf(r *http.Request, known ...string) (url.Values, error) {
 	return query, nil
 }
 
+// waiting is what a client waits for, and how long.
+type waiting struct {
+	scope replication.Scope
+	time  time.Duration
+}
+
+// scopes are what ?wait can name.
+var scopes = map[string]replication.Scope{"node": replication.ThisNode, "region": replication.Region, "everywhere": replication.Everywhere}
+
+// waitingOf says what the client waits for: ?wait=SCOPE with ?timeout, or ?wait=TIME for this node. What can't be known
+// here is refused before anything is changed.
+func (s *Server) waitingOf(r *http.Request, query url.Values, otherwise time.Duration) (waiting, error) {
+	scope, named := scopes[query.Get("wait")]
+	if !named {
+		if query.Has("timeout") {
+			return waiting{}, badParameter("?timeout", "is for ?wait=node, region or everywhere")
+		}
+		wait, err := s.waitOf(r, query, otherwise)
+		return waiting{time: wait}, err
+	}
+	if scope != replication.ThisNode {
+		if _, err := s.groups(); err != nil {
+			return waiting{}, badParameter("?wait", "this node knows only how far it is itself: want node, or a time")
+		}
+	}
+	limit := s.opts.Limits.MaxWait
+	if !query.Has("timeout") {
+		return waiting{scope, min(otherwise, limit)}, nil
+	}
+	wait, err := time.ParseDuration(query.Get("timeout"))
+	if err != nil || wait < 0 {
+		return waiting{}, badParameter("?timeout", "%q: want a time such as 5s or 250ms", query.Get("timeout"))
+	}
+	return waiting{scope, min(wait, limit)}, nil
+}
+
 // waitOf says how long the client waits for its change to be applied: ?wait, Prefer (RFC 7240 §4.3), or the given time.
 func (s *Server) waitOf(r *http.Request, query url.Values, otherwise time.Duration) (time.Duration, error) {
 	limit := s.opts.Limits.MaxWait
 	if query.Has("wait") {
 		wait, err := time.ParseDuration(query.Get("wait"))
 		if err != nil || wait < 0 {
-			return 0, badParameter("?wait", "%q: want a time such as 5s or 250ms", query.Get("wait"))
+			return 0, badParameter("?wait", "%q: want a time such as 5s or 250ms, or node, region or everywhere", query.Get("wait"))
 		}
 		return min(wait, limit), nil
 	}

@@ -16,7 +16,7 @@ func (s *Server) getReady(w http.ResponseWriter, _ *http.Request) error {
 		Status  string   `json:"status"`
 		Reasons []string `json:"reasons,omitempty"`
 	}
-	if ready, reasons := s.opts.Ready(); !ready {
+	if ready, reasons := s.ready(); !ready {
 		return writeJSON(w, http.StatusServiceUnavailable, readiness{"not ready", reasons})
 	}
 	return writeJSON(w, http.StatusOK, readiness{Status: "ready"})

@@ -66,6 +66,7 @@ var problemTitles = map[string]string{
 	"log-unavailable":     "Changes can't be taken now",
 	"outcome-unknown":     "The change may have been made, or may be made later, or not",
 	"unavailable":         "What is asked for can't be read now",
+	"not-known":           "This server can't tell",
 	"internal":            "Something went wrong in the server",
 }
 

@@ -40,14 +40,22 @@ type faults struct {
 	mu      sync.Mutex
 	publish func(ctx context.Context, cs *zones.ChangeSet) (store.Position, error) // nil: the node's
 	wait    func(ctx context.Context, at store.Position) (store.Outcome, error)    // nil: the node's
-	lost    bool                                                                   // the zone's partition is not here
-	count   int                                                                    // published
+	scoped  func(ctx context.Context, at store.Position, scope replication.Scope) (store.Outcome, error)
+	lost    bool // the zone's partition is not here
+	count   int  // published
 }
 
 func (f *faults) set(publish func(context.Context, *zones.ChangeSet) (store.Position, error), wait func(context.Context, store.Position) (store.Outcome, error)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.publish, f.wait = publish, wait
+}
+
+// setScoped spoils Wait, whatever it waits for; nil lets it be.
+func (f *faults) setScoped(wait func(context.Context, store.Position, replication.Scope) (store.Outcome, error)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.scoped = wait
 }
 
 func (f *faults) published() int {
@@ -78,8 +86,11 @@ func (f *faults) PartitionOf(apex zones.Name) (int32, bool) {
 
 func (f *faults) Wait(ctx context.Context, at store.Position, scope replication.Scope) (store.Outcome, error) {
 	f.mu.Lock()
-	wait := f.wait
+	wait, scoped := f.wait, f.scoped
 	f.mu.Unlock()
+	if scoped != nil {
+		return scoped(ctx, at, scope)
+	}
 	if wait != nil {
 		return wait(ctx, at)
 	}

@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -36,7 +37,8 @@ type Publisher interface {
 	// Publish appends a change set to the log. An error marked mutationlog.ErrRefused, or a *zones.Rejection,
 	// means that it certainly isn't there; any other, that it may be.
 	Publish(ctx context.Context, cs *zones.ChangeSet) (store.Position, error)
-	// Wait waits until the record at a position is applied or rejected.
+	// Wait waits until the record at a position is applied or rejected, on all that the scope names. When ctx ends
+	// before all have it, a *replication.MissingError comes with the outcome of this node, if it is there.
 	Wait(ctx context.Context, position store.Position, scope replication.Scope) (store.Outcome, error)
 	// PartitionOf returns the partition of a zone; ok is false while the log is not known.
 	PartitionOf(apex zones.Name) (partition int32, ok bool)
@@ -66,6 +68,16 @@ type Options struct {
 	Publisher Publisher
 	// Ready says whether the node can be sent queries, and why not. Nil: always ready.
 	Ready func() (ready bool, reasons []string)
+	// Draining is set while the node is drained: it answers, but is not ready. Nil: the server's own.
+	Draining *atomic.Bool
+	// Node is the node's name.
+	Node string
+	// Status is what is known of the cluster. Nil: nothing.
+	Status func(context.Context) (replication.ClusterStatus, error)
+	// Groups is what is known of replica groups. Nil: nothing, and no change can be waited for but on this node.
+	Groups Groups
+	// LogEnd returns the offset after the last record of a partition; an error means that it is not known now. Nil: never known.
+	LogEnd func(ctx context.Context, partition int32) (int64, error)
 	// Registry is what /metrics shows; the server's own metrics are registered in it. Nil: a new one.
 	Registry *prometheus.Registry
 	Token    Token
@@ -111,6 +123,9 @@ func New(opts Options) (*Server, error) {
 	}
 	if opts.Ready == nil {
 		opts.Ready = func() (bool, []string) { return true, nil }
+	}
+	if opts.Draining == nil {
+		opts.Draining = new(atomic.Bool)
 	}
 	s := &Server{
 		opts: opts, log: opts.Logger, mux: http.NewServeMux(), metrics: newMetrics(),
@@ -223,6 +238,13 @@ func (s *Server) routes() iter.Seq[route] {
 			{"POST /v1/zones/{zone}/rollback", false, s.postRollback},
 			{"GET /v1/changes/{id}", false, s.getChange},
 			{"POST /v1/lookup", false, s.postLookup},
+
+			{"GET /v1/cluster", false, s.getCluster},
+			{"GET /v1/groups", false, s.getGroups},
+			{"DELETE /v1/groups/{region}/{group}", false, s.deleteGroup},
+			{"GET /v1/node", false, s.getNode},
+			{"POST /v1/node/drain", false, s.postDrain},
+			{"DELETE /v1/node/drain", false, s.deleteDrain},
 		} {
 			if !yield(r) {
 				return

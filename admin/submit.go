@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	"balefire/replication"
 	"balefire/store"
@@ -24,6 +23,8 @@ type changed struct {
 	// Duplicate says that this is the result of an earlier request with the same Idempotency-Key.
 	Duplicate bool    `json:"duplicate,omitempty"`
 	Error     *reason `json:"error,omitempty"`
+	// Missing are the groups that were waited for, and did not have it in time.
+	Missing []reachView `json:"missing,omitempty"`
 }
 
 // reason is why a change was rejected.
@@ -43,7 +44,7 @@ const (
 // submission is a change set on its way.
 type submission struct {
 	cs   *zones.ChangeSet
-	wait time.Duration
+	wait waiting
 	// preconditions is how many of the change set's the client wrote in the body; the others come from headers.
 	preconditions int
 	// place names the field of an operation; nil when the body has no operations.
@@ -89,15 +90,22 @@ func (s *Server) await(ctx context.Context, sub submission, position store.Posit
 		ID: position.String(), Position: position.String(), ChangeID: sub.cs.ID.String(),
 		Status: statusPending, Zone: sub.cs.Zone.String(),
 	}
-	if sub.wait <= 0 {
+	if sub.wait.time <= 0 {
 		s.metrics.change(statusPending)
 		return got, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, sub.wait)
+	ctx, cancel := context.WithTimeout(ctx, sub.wait.time)
 	defer cancel()
-	outcome, err := s.opts.Publisher.Wait(ctx, position, replication.ThisNode)
+	outcome, err := s.opts.Publisher.Wait(ctx, position, sub.wait.scope)
+	var missing *replication.MissingError
 	switch {
 	case err == nil:
+	case errors.As(err, &missing):
+		got.Missing = showReach(missing.Missing)
+		if outcome.Position != position || outcome.Status == 0 {
+			s.metrics.change(statusPending)
+			return got, nil
+		}
 	case errors.Is(err, replication.ErrHalted):
 		p := newProblem(http.StatusServiceUnavailable, "unavailable",
 			"the change is in the log at %s, but this node does not apply it: %v", position, err)
@@ -172,10 +180,10 @@ func (sub submission) explain(p *problem, rej *zones.Rejection) *problem {
 	return p
 }
 
-// answer writes what a change came to: 202 while it is pending, otherwise the given status.
+// answer writes what a change came to: 202 while it is pending or somebody lacks it, otherwise the given status.
 func answer(w http.ResponseWriter, status int, got changed) error {
 	h := w.Header()
-	if got.Status == statusPending {
+	if got.Status == statusPending || len(got.Missing) > 0 {
 		h.Set("Location", "/v1/changes/"+got.ID)
 		return writeJSON(w, http.StatusAccepted, got)
 	}
