@@ -118,7 +118,11 @@ func (b *Backups) save(ctx context.Context, p *store.Partition, number int32) (M
 		if digest, at2 := p.Digest(); at2 == at.Offset && digest.String() != before.Digest {
 			return Manifest{}, fmt.Errorf("offset %d has digest %s, and %s in backup %d: %w", at.Offset, digest, before.Digest, before.Number, ErrDiverged)
 		}
+		b.keep(saving.Verified(), number)
 		return before, nil
+	}
+	if kept := p.Kept(); follow && kept >= 0 && kept < before.Offset {
+		b.keep(p.Verified(before.Offset), number) // another's: nothing will follow an earlier one
 	}
 	m := Manifest{
 		V: version, Number: shelf.last() + 1, Namespace: b.opts.Namespace, Topic: b.opts.TopicID, Partition: number,
@@ -144,11 +148,15 @@ func (b *Backups) save(ctx context.Context, p *store.Partition, number int32) (M
 	if err := b.publish(ctx, m); err != nil {
 		return Manifest{}, err
 	}
-	// The backup is there, whatever becomes of this: without it the next one will be full.
-	if err := saving.Verified(); err != nil {
+	b.keep(saving.Verified(), number)
+	return m, nil
+}
+
+// keep says that changes could not be kept for the next increment. The backup is there all the same: the next will be full.
+func (b *Backups) keep(err error, number int32) {
+	if err != nil && !errors.Is(err, store.ErrClosed) {
 		b.opts.Logger.Warn().Err(err).Int32("partition", number).Msg("keeping changes for the next increment")
 	}
-	return m, nil
 }
 
 // newest returns the newest backup, and whether one can follow it: it can be restored, as far as is known, and is of the

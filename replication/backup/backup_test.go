@@ -165,6 +165,7 @@ func TestWritersTakeTurns(t *testing.T) {
 	var l storetest.Log
 	rng := rand.New(rand.NewPCG(2, 2))
 	first, second := newSite(t, options(t, objects), &l), newSite(t, options(t, objects), &l)
+	first.grow()
 	first.change(rng, 20)
 	second.apply()
 	first.save()
@@ -172,7 +173,9 @@ func TestWritersTakeTurns(t *testing.T) {
 		t.Errorf("at the same position the second made backup %d", m.Number)
 	}
 	second.change(rng, 5)
-	second.save() // full: the second has kept nothing
+	if m := second.save(); m.Follows != 1 {
+		t.Errorf("after another's, at the same position, the second made %+v", m)
+	}
 	second.change(rng, 5)
 	first.apply()
 	// While the second makes its backup, the first makes one.
