@@ -142,6 +142,8 @@ func TestWaitingForOthers(t *testing.T) {
 	if len(groups.retired) != 1 || groups.retired[0] != "far/b" {
 		t.Errorf("retired %q", groups.retired)
 	}
+	groups.err = fmt.Errorf("near/a: %w", ErrGroupInUse)
+	r.must(http.StatusConflict, "DELETE", "/v1/groups/near/a", "")
 	groups.err = errors.New("no broker answers")
 	for _, path := range []string{"/v1/groups", "/v1/changes/" + id + "?groups=true"} {
 		if a := r.must(http.StatusServiceUnavailable, "GET", path, ""); a.header.Get("Retry-After") == "" {

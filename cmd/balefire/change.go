@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -84,6 +85,7 @@ made again, after a time-out for instance, and is done once.`,
 			return printChanged(cmd, conn, got, "changed")
 		},
 	}
+	conn.registerWait(cmd)
 	cmd.Flags().StringVar(&key, "idempotency-key", "", "the change's own key: a second call with it changes nothing")
 	cmd.Flags().Uint32Var(&serial, "if-serial", 0, "only if the zone's serial is this one")
 	return cmd
@@ -120,11 +122,17 @@ func newChangeShowCommand(conn *connection) *cobra.Command {
 				return err
 			}
 			var got changeDetail
-			query := url.Values{}
+			query := url.Values{"groups": {"true"}}
 			if wait > 0 {
 				query.Set("wait", wait.String())
 			}
 			err = c.call(cmd.Context(), request{method: http.MethodGet, path: []string{"v1", "changes", args[0]}, query: query}, &got)
+			var p *problem
+			if errors.As(err, &p) && p.Status == http.StatusNotImplemented {
+				// The server knows of no group but its own.
+				query.Del("groups")
+				err = c.call(cmd.Context(), request{method: http.MethodGet, path: []string{"v1", "changes", args[0]}, query: query}, &got)
+			}
 			if err != nil {
 				return err
 			}
@@ -148,6 +156,7 @@ type changeDetail struct {
 	Action  string          `json:"action,omitempty"`
 	From    uint32          `json:"from,omitempty"`
 	Changes []historyChange `json:"changes,omitempty"`
+	Groups  []reach         `json:"groups,omitempty"`
 }
 
 func (d changeDetail) print(w io.Writer) error {
@@ -168,6 +177,9 @@ func (d changeDetail) print(w io.Writer) error {
 	}
 	if !d.Time.IsZero() {
 		t.row("time", d.Time.Local().Format(time.DateTime))
+	}
+	for _, g := range d.Groups {
+		t.row("group", g)
 	}
 	if err := t.flush(); err != nil {
 		return err

@@ -31,12 +31,15 @@ type client struct {
 	// wait is how long the server may take to apply a change before it answers with its position only;
 	// the client then asks again.
 	wait time.Duration
+	// scope is where a change must be applied: node, region or everywhere; empty: on the node.
+	scope string
 }
 
 // connection is the flags that say where the server is, and who asks.
 type connection struct {
 	server, tokenFile, dataDir string
 	timeout                    time.Duration
+	scope                      string // see client
 	output
 }
 
@@ -50,6 +53,11 @@ func (c *connection) register(cmd *cobra.Command) {
 	flags.StringVar(&c.dataDir, "data-dir", defaultConfig().DataDir, "the server's data directory, for its admin.token")
 	flags.DurationVar(&c.timeout, "timeout", time.Minute, "how long to wait until a change is applied")
 	c.output.register(flags)
+}
+
+// registerWait is for commands that change something.
+func (c *connection) registerWait(cmd *cobra.Command) {
+	cmd.Flags().VarP(choice(&c.scope, "node", "region", "everywhere"), "wait", "", "until where it is applied, within --timeout: node, region or everywhere (default node)")
 }
 
 // dial reads the token; it sends nothing yet.
@@ -85,7 +93,7 @@ func (c *connection) dialWith(token string) (*client, error) {
 		ResponseHeaderTimeout: 10 * time.Minute, // after the last octet of a large zone was sent
 	}
 	return &client{
-		base: base, token: token, wait: c.timeout,
+		base: base, token: token, wait: c.timeout, scope: c.scope,
 		http: &http.Client{
 			Transport: transport,
 			// A redirect would send the token, and a write, to a place that nobody named.
@@ -273,6 +281,7 @@ type changed struct {
 	Serial    uint32  `json:"serial,omitempty"`
 	Duplicate bool    `json:"duplicate,omitempty"` // the result of an earlier call with the same key
 	Error     *reason `json:"error,omitempty"`     // when rejected
+	Missing   []reach `json:"missing,omitempty"`   // groups that were waited for, and did not have it in time
 }
 
 // reason is why a change set was rejected.
@@ -283,11 +292,25 @@ type reason struct {
 	Detail string `json:"detail,omitempty"`
 }
 
-// change makes a call that changes something, and waits until it is applied here.
-func (c *client) change(ctx context.Context, r request) (changed, error) {
-	if r.query == nil {
-		r.query = url.Values{}
+// maxServerWait is how long a server waits at most before it answers.
+const maxServerWait = time.Minute
+
+// waiting adds to a write's query what is to be waited for.
+func (c *client) waiting(query url.Values) url.Values {
+	if c.scope == "" {
+		return query
 	}
+	if query == nil {
+		query = url.Values{}
+	}
+	query.Set("wait", c.scope)
+	query.Set("timeout", min(c.wait, maxServerWait).String())
+	return query
+}
+
+// change makes a call that changes something, and waits until it is applied.
+func (c *client) change(ctx context.Context, r request) (changed, error) {
+	r.query = c.waiting(r.query)
 	var got changed
 	if err := c.call(ctx, r, &got); err != nil {
 		return got, err
@@ -298,6 +321,7 @@ func (c *client) change(ctx context.Context, r request) (changed, error) {
 // settle asks again while a change is pending.
 func (c *client) settle(ctx context.Context, got changed) (changed, error) {
 	deadline := time.Now().Add(c.wait)
+	missing := got.Missing
 	for got.Status == "pending" {
 		left := time.Until(deadline)
 		if left <= 0 {
@@ -310,6 +334,13 @@ func (c *client) settle(ctx context.Context, got changed) (changed, error) {
 	}
 	if got.Status == "rejected" {
 		return got, rejected(got)
+	}
+	if len(missing) > 0 {
+		s := got.ID + " is applied here, but not known to be in:"
+		for _, m := range missing {
+			s += "\n  " + m.String()
+		}
+		return got, fmt.Errorf("%s\nSee `balefire change show %s`", s, got.ID)
 	}
 	return got, nil
 }

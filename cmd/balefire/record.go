@@ -107,6 +107,7 @@ VALUE is one record, as in a zone file; quote it when it has spaces.`,
 			return printChanged(cmd, conn, got, fmt.Sprintf("%s %s set", r.owner, r.rtype))
 		},
 	}
+	conn.registerWait(cmd)
 	cmd.Flags().Uint32Var(&serial, "if-serial", 0, "only if the zone's serial is this one")
 	return cmd
 }
@@ -146,6 +147,7 @@ func newRecordDeleteCommand(conn *connection) *cobra.Command {
 			return printChanged(cmd, conn, got, done)
 		},
 	}
+	conn.registerWait(cmd)
 	cmd.Flags().Uint32Var(&serial, "if-serial", 0, "only if the zone's serial is this one")
 	return cmd
 }

@@ -101,23 +101,34 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	if err := os.MkdirAll(scratch, 0o700); err != nil {
 		return err
 	}
-	var answering atomic.Bool
+	var answering, draining atomic.Bool
+	ready := func() (bool, []string) {
+		ready, reasons := node.Ready()
+		if !answering.Load() {
+			return false, append(reasons, "DNS does not listen yet")
+		}
+		return ready, reasons
+	}
+	view := clusterView{cfg: cfg, node: node, ready: ready, draining: &draining}
+	var groups admin.Groups
+	if len(cfg.Brokers) == 0 {
+		groups = alone{view}
+	}
 	api, err := admin.New(admin.Options{
 		Listen:    cfg.Admin.Listen,
 		Reader:    node.Store(),
 		Publisher: node,
-		Ready: func() (bool, []string) {
-			ready, reasons := node.Ready()
-			if !answering.Load() {
-				return false, append(reasons, "DNS does not listen yet")
-			}
-			return ready, reasons
-		},
-		Registry: metrics,
-		TempDir:  scratch,
-		Token:    admin.NewToken("admin", secret),
-		Version:  programVersion(),
-		Logger:   part(logger, "admin"),
+		Ready:     ready,
+		Draining:  &draining,
+		Node:      cfg.NodeID,
+		Status:    view.status,
+		Groups:    groups,
+		LogEnd:    view.logEnd,
+		Registry:  metrics,
+		TempDir:   scratch,
+		Token:     admin.NewToken("admin", secret),
+		Version:   programVersion(),
+		Logger:    part(logger, "admin"),
 	})
 	if err != nil {
 		return err
@@ -159,6 +170,15 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	}()
 	defer func() { stop(); <-kept }()
 
+	manager := newSupervisor()
+	manager.tell("READY=1")
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		manager.watch(working, func() { ready() })
+	}()
+	defer func() { stop(); <-watched }()
+
 	url := "http://" + api.Addr().String()
 	if sample != "" {
 		importSample(ctx, sample, url, secret, out, logger)
@@ -166,6 +186,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	announce(out, cfg, server, url, sample != "")
 	select {
 	case <-ctx.Done():
+		manager.tell("STOPPING=1")
 		logger.Info().Msg("stopping")
 		return nil
 	case err := <-node.Failed():

@@ -108,6 +108,7 @@ func newZoneCreateCommand(conn *connection) *cobra.Command {
 			return printChanged(cmd, conn, got, "created")
 		},
 	}
+	conn.registerWait(cmd)
 	cmd.Flags().StringSliceVar(&servers, "ns", nil, "a name server, relative to the zone without a final dot; repeatable")
 	cmd.Flags().StringVar(&primary, "primary", "", "the SOA's primary server (default: the first --ns)")
 	cmd.Flags().StringVar(&mailbox, "mailbox", "", "the SOA's mailbox, as a name (default: hostmaster in the zone)")
@@ -136,6 +137,7 @@ func newZoneDeleteCommand(conn *connection) *cobra.Command {
 			return printChanged(cmd, conn, got, "deleted")
 		},
 	}
+	conn.registerWait(cmd)
 	cmd.Flags().Uint32Var(&serial, "if-serial", 0, "only if the zone's serial is this one")
 	return cmd
 }

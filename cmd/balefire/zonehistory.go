@@ -96,6 +96,7 @@ func newZoneRollbackCommand(conn *connection) *cobra.Command {
 			return printChanged(cmd, conn, got, "rolled back to "+args[1])
 		},
 	}
+	conn.registerWait(cmd)
 	cmd.Flags().StringVar(&why, "reason", "", "why, for the zone's history")
 	return cmd
 }

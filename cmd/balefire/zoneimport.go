@@ -56,6 +56,7 @@ when any failed.`,
 			return printImports(cmd, conn, results)
 		},
 	}
+	conn.registerWait(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&how.origin, "origin", "", "what relative names at the start of the files are below")
 	flags.BoolVar(&how.force, "force", false, "also when the zone loses more than a fifth of over 100 RRsets, or all")
@@ -206,7 +207,7 @@ func importFile(ctx context.Context, c *client, file string, how importOptions, 
 	}
 	body, stop := z.stream(bar)
 	err := c.call(ctx, request{
-		method: http.MethodPut, path: []string{"v1", "zones", got.Zone, "file"}, query: query,
+		method: http.MethodPut, path: []string{"v1", "zones", got.Zone, "file"}, query: c.waiting(query),
 		body: body, contentType: "text/dns",
 	}, &answer)
 	if readErr := stop(); readErr != nil && err == nil {
