@@ -5,11 +5,13 @@
 package kafkatest
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -19,6 +21,8 @@ type Broker struct {
 	tb                testing.TB
 	dir, host         string
 	port, controllers string
+	number            int
+	voters            string // of several brokers: who they are
 	cmd               *exec.Cmd
 }
 
@@ -28,11 +32,33 @@ func Start(tb testing.TB) *Broker { tb.Helper(); return StartOn(tb, "127.0.0.1")
 // StartOn starts a broker that listens on another address of this machine's.
 func StartOn(tb testing.TB, host string) *Broker {
 	tb.Helper()
-	b := &Broker{tb: tb, dir: tb.TempDir(), host: host, port: freePort(tb), controllers: freePort(tb)}
+	b := &Broker{tb: tb, dir: tb.TempDir(), host: host, port: freePort(tb), controllers: freePort(tb), number: 1}
 	tb.Cleanup(b.Kill)
 	b.Restart()
 	return b
 }
+
+// StartThree starts three brokers that replicate to each other.
+func StartThree(tb testing.TB) [3]*Broker {
+	tb.Helper()
+	var all [3]*Broker
+	var voters []string
+	for i := range all {
+		all[i] = &Broker{
+			tb: tb, dir: tb.TempDir(), host: "127.0.0.1", port: freePort(tb), controllers: freePort(tb), number: i + 1,
+		}
+		voters = append(voters, fmt.Sprintf("%d@127.0.0.1:%s", i+1, all[i].controllers))
+	}
+	for _, b := range all {
+		b.voters = strings.Join(voters, ",")
+		tb.Cleanup(b.Kill)
+		b.Restart()
+	}
+	return all
+}
+
+// Number is the broker's, as Kafka's metadata name it.
+func (b *Broker) Number() int { return b.number }
 
 func freePort(tb testing.TB) string {
 	tb.Helper()
@@ -62,7 +88,10 @@ func (b *Broker) Restart() {
 	}
 	defer out.Close()
 	b.cmd = exec.Command(script, b.dir, b.port, b.controllers)
-	b.cmd.Env = append(os.Environ(), "KAFKA_HOST="+b.host)
+	b.cmd.Env = append(os.Environ(), "KAFKA_HOST="+b.host, fmt.Sprintf("KAFKA_NODE=%d", b.number))
+	if b.voters != "" {
+		b.cmd.Env = append(b.cmd.Env, "KAFKA_VOTERS="+b.voters)
+	}
 	b.cmd.Stdout, b.cmd.Stderr = out, out
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := b.cmd.Start(); err != nil {
