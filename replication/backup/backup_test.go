@@ -329,6 +329,9 @@ func TestDamage(t *testing.T) {
 		"another's frame": func(b []byte) []byte { return append(b[:56:56], bytes.Repeat([]byte{'E'}, len(b)-56)...) },
 	} {
 		for _, kind := range []string{"snapshot-", ".manifest"} {
+			if kind == ".manifest" && (name == "longer" || strings.HasPrefix(name, "another") || strings.HasSuffix(name, "er")) {
+				continue // TestManifestDamage does more of these
+			}
 			t.Run(name+" "+kind, func(t *testing.T) {
 				objects := objectstore.NewMemory()
 				o := options(t, objects)
