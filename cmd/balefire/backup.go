@@ -15,7 +15,8 @@ import (
 )
 
 func newBackupCommand() *cobra.Command {
-	return group("backup", "List and verify the backups in the object store", newBackupListCommand(), newBackupVerifyCommand())
+	return group("backup", "List, verify and restore the backups in the object store",
+		newBackupListCommand(), newBackupVerifyCommand(), newBackupRestoreCommand())
 }
 
 // backedUpPartition is what `backup list` shows of one backup.
