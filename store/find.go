@@ -17,6 +17,8 @@ const (
 	Unavailable
 	// Here: Holding.View is the zone.
 	Here
+	// Elsewhere: the zone is hosted in the namespace, in Holding.Partition, which is not open in this store.
+	Elsewhere
 )
 
 func (s Status) String() string {
@@ -27,6 +29,8 @@ func (s Status) String() string {
 		return "unavailable"
 	case Here:
 		return "here"
+	case Elsewhere:
+		return "elsewhere"
 	}
 	return fmt.Sprintf("status-%d", uint8(s))
 }
@@ -38,7 +42,9 @@ type Holding struct {
 	Apex   zones.Name // "" when NotHosted; shares the memory of the name that was asked for
 	View   zones.View // when Here; for one goroutine
 	Err    error      // when Unavailable
-	cold   *coldView
+	// Partition is the zone's, when Here or Elsewhere.
+	Partition int32
+	cold      *coldView
 }
 
 // Release gives the view up.

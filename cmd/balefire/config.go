@@ -21,6 +21,8 @@ type Config struct {
 	Partitions   int    // of a namespace that does not exist yet, fixed from then on; 0: 8 embedded, else 64
 
 	Kafka  KafkaConfig
+	Gossip GossipConfig
+	Relay  RelayConfig
 	DNS    DNSConfig
 	Admin  AdminConfig
 	Store  StoreConfig
@@ -38,6 +40,24 @@ type KafkaConfig struct {
 	User       string
 	Password   string
 	Rack       string
+	// GroupProtocol is how the brokers spread partitions over the nodes of a replica group: classic, or consumer (KIP-848).
+	GroupProtocol string
+}
+
+// GossipConfig is how the nodes of a region know of each other.
+type GossipConfig struct {
+	Listen    string   // HOST:PORT, UDP and TCP; empty: no gossip
+	Advertise string   // HOST:PORT that the others reach it by; empty: Listen
+	Join      []string // HOST:PORT of some others, this node's own among them or not
+	Key       string   // base64 of 16, 24 or 32 octets; empty: not encrypted
+}
+
+// RelayConfig is how queries and calls are passed between the nodes of a region.
+type RelayConfig struct {
+	Listen    string // HOST:PORT, TCP; empty: this node neither passes queries on nor takes any
+	Advertise string // HOST:PORT that the others reach it by; empty: Listen
+	CA        string // PEM files; empty: certificates are self-made, their fingerprints gossiped
+	Cert, Key string
 }
 
 // BackupConfig is what is done with an object store.
@@ -96,6 +116,7 @@ type StoreConfig struct {
 	HistoryAge     time.Duration
 	ScrubInterval  time.Duration // in which each partition is compared with its digest; 0: never
 	DiskReserve    int64         // octets of free space below which nothing is applied; 0: 15%, at most 8 GiB
+	KeepLeft       time.Duration // for which the files of a partition that went to another node are kept
 }
 
 // LogConfig is what the program's own log can be told.
@@ -135,8 +156,9 @@ func defaultConfig() *Config {
 			HistoryChanges: 1000,
 			HistoryAge:     90 * 24 * time.Hour,
 			ScrubInterval:  24 * time.Hour,
+			KeepLeft:       24 * time.Hour,
 		},
-		Kafka:  KafkaConfig{SASL: "none"},
+		Kafka:  KafkaConfig{SASL: "none", GroupProtocol: "classic"},
 		Backup: BackupConfig{Create: true, Restore: true, Interval: time.Hour, Keep: 3},
 		Log:    LogConfig{Level: "info", Format: "auto"},
 	}
@@ -174,6 +196,19 @@ func (c *Config) options() []option {
 		{key: "kafka.password", value: text(&c.Kafka.Password), secret: true, doc: "its password there"},
 		{key: "kafka.rack", value: text(&c.Kafka.Rack), doc: "where this node is, as the brokers name racks: it then reads from a replica near by, where they allow that"},
 
+		{key: "kafka.group-protocol", value: choice(&c.Kafka.GroupProtocol, "classic", "consumer"), doc: "how partitions are spread over the nodes of a replica group: classic works with every broker, consumer is KIP-848 of Kafka 4"},
+
+		{key: "gossip.listen", value: maybeAddress(&c.Gossip.Listen), doc: "address, UDP and TCP, at which the nodes of the region tell each other what they hold; empty means that this node knows of no other"},
+		{key: "gossip.advertise", value: maybeAddress(&c.Gossip.Advertise), doc: "address by which the others reach it; empty means gossip.listen"},
+		{key: "gossip.join", value: addresses(&c.Gossip.Join, true), doc: "gossip addresses of some nodes of the region, of which one must be up"},
+		{key: "gossip.key", value: text(&c.Gossip.Key), secret: true, doc: "key that gossip is encrypted with, the same for all nodes of a region: base64 of 32 octets"},
+
+		{key: "relay.listen", value: maybeAddress(&c.Relay.Listen), doc: "address, TCP, at which the nodes of the region pass queries and calls on to this one; empty means that it takes part in none of that"},
+		{key: "relay.advertise", value: maybeAddress(&c.Relay.Advertise), doc: "address by which the others reach it; empty means relay.listen"},
+		{key: "relay.tls-ca", value: path(&c.Relay.CA), doc: "PEM file with the authorities of the nodes' certificates; empty means that they are self-made, and known by gossip"},
+		{key: "relay.tls-cert", value: path(&c.Relay.Cert), doc: "PEM file with this node's certificate, for servers and clients"},
+		{key: "relay.tls-key", value: path(&c.Relay.Key), doc: "PEM file with its key"},
+
 		{key: "dns.listen", value: addresses(&c.DNS.Listen, false), doc: "addresses for DNS, each over UDP and TCP"},
 		{key: "dns.udp-workers", value: number(&c.DNS.UDPWorkers, 0, 1024), doc: "UDP sockets for each address; 0 means one for each CPU"},
 		{key: "dns.edns-size", value: number(&c.DNS.EDNSSize, 512, 4096), doc: "the largest UDP answer in octets, and the size that is advertised"},
@@ -202,6 +237,7 @@ func (c *Config) options() []option {
 		{key: "store.history-age", value: duration(&c.Store.HistoryAge, time.Minute, 100*365*24*time.Hour), doc: "time for which history keeps them"},
 		{key: "store.scrub-interval", value: duration(&c.Store.ScrubInterval, 0, 365*24*time.Hour), doc: "time in which every partition is read whole and compared with its digest; 0 means never"},
 		{key: "store.disk-reserve", value: size(&c.Store.DiskReserve, 0), doc: "free disk space below which nothing more is applied; 0 means 15% of the file system, at most 8GiB"},
+		{key: "store.keep-left", value: duration(&c.Store.KeepLeft, 0, 365*24*time.Hour), doc: "time for which the files of a partition that went to another node are kept, in case it comes back"},
 
 		{key: "backup.url", value: text(&c.Backup.URL), doc: "object store for backups: s3://BUCKET/PREFIX?region=…&endpoint=…&path-style=true or file:///DIRECTORY; empty means none. S3's credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or from where else the AWS tools look"},
 		{key: "backup.create", value: boolean(&c.Backup.Create), doc: "back up the partitions of this node there"},
@@ -289,6 +325,7 @@ func (c *Config) Validate() []mistake {
 	if len(c.Brokers) == 0 && (k.TLS || k.SASL != "none") {
 		add("brokers", "is empty, but there are settings for speaking to brokers: want HOST:PORT")
 	}
+	c.validateRegion(add)
 	if n := len(c.Token); n > 0 && n < 16 {
 		add("token", "has %d characters: want at least 16, or leave it out and one is made", n)
 	}

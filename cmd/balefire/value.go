@@ -184,11 +184,21 @@ func (v choiceValue) Set(s string) error {
 }
 func (v choiceValue) Type() string { return strings.Join(v.of, "|") }
 
-type addressValue struct{ textValue }
+type addressValue struct {
+	textValue
+	allowEmpty bool
+}
 
-func address(p *string) value { return addressValue{textValue{p}} }
+func address(p *string) value { return addressValue{textValue{p}, false} }
+
+// maybeAddress is an address, or empty.
+func maybeAddress(p *string) value { return addressValue{textValue{p}, true} }
 
 func (v addressValue) Set(s string) error {
+	if s == "" && v.allowEmpty {
+		*v.p = s
+		return nil
+	}
 	if err := checkAddress(s); err != nil {
 		return err
 	}

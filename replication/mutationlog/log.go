@@ -183,6 +183,11 @@ func (l *Log) newClient() (*kgo.Client, error) {
 	return client, nil
 }
 
+// ClientOptions returns the options with which another client reaches the same brokers, with their TLS and SASL.
+func (l *Log) ClientOptions() []kgo.Opt {
+	return append(append([]kgo.Opt{kgo.ClientID("balefire"), kgo.WithLogger(clientLog{l.log})}, l.reach...), l.opts.Client...)
+}
+
 // backoff is how long the client waits before it tries again, with jitter: many nodes lose a broker at the same moment.
 func backoff(failures int) time.Duration {
 	most := min(maxBackoff, 50*time.Millisecond<<min(failures, 10))
