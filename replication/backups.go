@@ -54,10 +54,13 @@ func (n *Node) backupsOf(topic [16]byte) *backup.Backups {
 func (n *Node) backUp() {
 	var failing bool
 	for {
-		all := *n.replicas.Load()
-		for _, r := range all {
-			if !n.sleep(n.ctx, n.opts.Backup.Interval/time.Duration(len(all))) {
+		for partition := range n.count() {
+			if !n.sleep(n.ctx, n.opts.Backup.Interval/time.Duration(n.count())) {
 				return
+			}
+			r := n.replica(partition)
+			if r == nil {
+				continue
 			}
 			made, err := r.backUp(n.ctx)
 			switch {
@@ -178,11 +181,10 @@ func (r *replica) roomToRestore(m backup.Manifest) error {
 
 // BackupNow backs up the partitions that this node has whole and that have changed since their newest backup.
 func (n *Node) BackupNow(ctx context.Context) (made int, err error) {
-	all := n.replicas.Load()
-	if n.backups == nil || all == nil {
+	if n.backups == nil || n.count() == 0 {
 		return 0, errors.New("this node has no object store for backups")
 	}
-	for _, r := range *all {
+	for r := range n.replicas() {
 		p := r.opened()
 		if p == nil || p.Applied().Offset < 0 {
 			continue

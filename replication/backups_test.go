@@ -71,7 +71,7 @@ func newBackedUp(t *testing.T, cut bool) backedUp {
 	return b
 }
 
-func (n *Node) replicaAt(i int) *replica { return (*n.replicas.Load())[i] }
+func (n *Node) replicaAt(i int) *replica { return n.replica(int32(i)) }
 
 func (b backedUp) backUp(t *testing.T, n *Node) {
 	t.Helper()

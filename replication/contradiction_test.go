@@ -21,7 +21,7 @@ func TestContradictionIsMended(t *testing.T) {
 	do(t, n, storetest.Create(apex))
 	do(t, n, storetest.Put(apex, storetest.Set("www."+apex, 60, zones.TypeA, "192.0.2.1")))
 	before := digestsOf(n)
-	r := (*n.replicas.Load())[0]
+	r := n.replica(0)
 	damaged := r.opened()
 
 	stop, asked := make(chan struct{}), make(chan struct{})
@@ -78,7 +78,7 @@ func TestControlTopicChangesNoOutcome(t *testing.T) {
 	eventually(t, n, "at fault", func() bool { return n.Log().Status().Fault != nil })
 	var l storetest.Log
 	l.Add(t, storetest.Create(apex))
-	outcomes, err := (*n.replicas.Load())[2].opened().Apply(l.Records)
+	outcomes, err := n.replica(2).opened().Apply(l.Records)
 	if err != nil || len(outcomes) != 1 || outcomes[0].Status != store.StatusApplied {
 		t.Fatalf("%+v %v", outcomes, err)
 	}
@@ -90,7 +90,7 @@ func TestSnapshotsOfAnotherTopicTrimNothing(t *testing.T) {
 	o.Log.Partitions, o.TrimInterval = 1, time.Hour
 	n := ready(t, start(t, o))
 	do(t, n, storetest.Create("example."))
-	r := (*n.replicas.Load())[0]
+	r := n.replica(0)
 	if _, err := r.save(t.Context(), r.opened()); err != nil {
 		t.Fatal(err)
 	}

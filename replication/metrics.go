@@ -106,11 +106,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(m.reachable, number(status.Reachable))
 	gauge(m.fault, number(status.Fault != nil))
 	gauge(m.complaints, float64(len(status.Complaints)))
-	all := m.node.replicas.Load()
-	if all == nil {
-		return
-	}
-	for _, r := range *all {
+	for r := range m.node.replicas() {
 		label := strconv.Itoa(int(r.number))
 		applied := r.applied().Offset
 		r.mu.Lock()

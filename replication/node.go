@@ -93,8 +93,7 @@ type Node struct {
 	work   sync.WaitGroup
 	close  sync.Once
 
-	replicas atomic.Pointer[[]*replica] // by partition; nil until their number is known
-	held     atomic.Int32               // how many of them are open and have caught up
+	copies atomic.Pointer[copies] // nil until the number of partitions is known
 
 	alarmMu sync.Mutex
 	alarms  []Alarm
@@ -123,9 +122,9 @@ func Start(opts Options) (_ *Node, err error) {
 	opts.Log.Logger = opts.Logger.With().Str("part", "log").Logger()
 	opts.Store.Dir = opts.Dir
 	opts.Store.Alarm = n.storeAlarm
-	// The number is that of the replicas, and not what the control topic says now: what is applied never depends on that.
+	// The number is that of the copies, and not what the control topic says now: what is applied never depends on that.
 	opts.Store.Belongs = func(key []byte, partition int32) bool {
-		return mutationlog.PartitionOf(key, int32(len(*n.replicas.Load()))) == partition
+		return mutationlog.PartitionOf(key, n.count()) == partition
 	}
 	// The store makes the directory that the log's files go into.
 	if n.store, err = store.New(opts.Store); err != nil {
@@ -157,7 +156,7 @@ func Start(opts Options) (_ *Node, err error) {
 
 // run waits for the log to be known, and then keeps the embedded one small.
 func (n *Node) run() {
-	if n.replicas.Load() == nil {
+	if n.copies.Load() == nil {
 		select {
 		case <-n.log.Established():
 			n.takePartitions()
@@ -170,17 +169,10 @@ func (n *Node) run() {
 
 // takePartitions begins with all partitions of the namespace.
 func (n *Node) takePartitions() {
-	count := n.log.Partitions()
-	all := make([]*replica, count)
-	for i := range all {
-		all[i] = newReplica(n, int32(i), n.log.TopicID())
-	}
 	n.backups = n.backupsOf(n.log.TopicID())
-	n.replicas.Store(&all)
-	// Few at a time: opening reads the disk, and all at once would only wait for each other.
-	slots := make(chan struct{}, openAtOnce)
-	for _, r := range all {
-		n.work.Go(func() { r.run(n.ctx, slots) })
+	n.copies.Store(newCopies(n.log.Partitions(), n.log.TopicID()))
+	for partition := range n.count() {
+		n.take(partition)
 	}
 	if n.opts.ScrubInterval > 0 {
 		n.work.Go(n.scrub)
@@ -189,8 +181,6 @@ func (n *Node) takePartitions() {
 		n.work.Go(n.backUp)
 	}
 }
-
-const openAtOnce = 4
 
 // Store returns the store, to read from.
 func (n *Node) Store() *store.Store { return n.store }
@@ -229,8 +219,8 @@ func (n *Node) publish(ctx context.Context, cs *zones.ChangeSet) (store.Position
 	if err := n.roomFor(partition); err != nil {
 		return store.Position{}, fmt.Errorf("%w: %w", mutationlog.ErrRefused, err)
 	}
-	if all := n.replicas.Load(); all != nil && n.log.Status().Reachable {
-		if err := (*all)[partition].mayPublish(ctx); err != nil {
+	if r := n.replica(partition); r != nil && n.log.Status().Reachable {
+		if err := r.mayPublish(ctx); err != nil {
 			return store.Position{}, fmt.Errorf("%w: %w", mutationlog.ErrRefused, err)
 		}
 	}
@@ -244,11 +234,10 @@ func (n *Node) publish(ctx context.Context, cs *zones.ChangeSet) (store.Position
 // roomFor refuses what the embedded log would take while nothing is applied for want of space: both are on one disk,
 // and what is left is kept for those who answer from it.
 func (n *Node) roomFor(partition int32) error {
-	all := n.replicas.Load()
-	if all == nil || int(partition) >= len(*all) || !n.log.Status().Embedded {
+	r := n.replica(partition)
+	if r == nil || !n.log.Status().Embedded {
 		return nil
 	}
-	r := (*all)[partition]
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if errors.Is(r.trouble, store.ErrDiskReserve) {
@@ -266,36 +255,17 @@ func (n *Node) PartitionOf(apex zones.Name) (partition int32, ok bool) {
 	return mutationlog.PartitionOf([]byte(apex.String()), count), true
 }
 
-// Holds reports whether this node has the partition whole: open, and once near the end of the log. Only then does a
-// zone that isn't found in it not exist.
-func (n *Node) Holds(partition int32) bool {
-	all := n.replicas.Load()
-	if all == nil || partition < 0 || int(partition) >= len(*all) {
-		return false
-	}
-	r := (*all)[partition]
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.holding
-}
-
-// HoldsAll reports whether this node holds every partition of the namespace. It costs next to nothing.
-func (n *Node) HoldsAll() bool {
-	all := n.replicas.Load()
-	return all != nil && int(n.held.Load()) == len(*all)
-}
-
 // Wait waits until the change set at a position is applied or rejected, and returns what became of it. A position
 // that was applied long ago is store.ErrNoOutcome; a partition that has stopped, ErrHalted.
 func (n *Node) Wait(ctx context.Context, position store.Position, scope Scope) (store.Outcome, error) {
 	if scope != ThisNode && !n.log.Status().Embedded {
 		return store.Outcome{}, fmt.Errorf("wait for %s: %w", position, ErrScope)
 	}
-	all := n.replicas.Load()
-	if all == nil || position.Partition < 0 || int(position.Partition) >= len(*all) {
+	r := n.replica(position.Partition)
+	if r == nil {
 		return store.Outcome{}, fmt.Errorf("wait for %s: %w", position, ErrNotOpen)
 	}
-	outcome, err := (*all)[position.Partition].wait(ctx, position.Offset)
+	outcome, err := r.wait(ctx, position.Offset)
 	if err != nil {
 		return store.Outcome{}, fmt.Errorf("wait for %s: %w", position, err)
 	}
@@ -312,8 +282,8 @@ func (n *Node) Alarms() []Alarm {
 // storeAlarm is what the store calls. A copy that contradicts itself is rebuilt.
 func (n *Node) storeAlarm(a store.Alarm) {
 	n.alarm(a.Partition, a.Zone, a.Err)
-	if all := n.replicas.Load(); errors.Is(a.Err, store.ErrCorrupt) && all != nil {
-		(*all)[a.Partition].contradicted(a.Err)
+	if r := n.replica(a.Partition); r != nil && errors.Is(a.Err, store.ErrCorrupt) {
+		r.contradicted(a.Err)
 	}
 }
 
@@ -338,7 +308,7 @@ func (n *Node) Close() error {
 	n.close.Do(func() {
 		n.cancel()
 		n.work.Wait()
-		if n.replicas.Load() != nil {
+		if n.copies.Load() != nil {
 			n.mark()
 		}
 		if n.opts.Metrics != nil {

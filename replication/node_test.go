@@ -174,7 +174,7 @@ func TestManyWritersManyZones(t *testing.T) {
 	if n.Store().Hosted() != 32 {
 		t.Fatalf("%d zones", n.Store().Hosted())
 	}
-	for _, r := range *n.replicas.Load() {
+	for r := range n.replicas() {
 		if r.waiters.count != 0 || len(r.waiters.at) != 0 {
 			t.Fatalf("%d still wait", r.waiters.count)
 		}
@@ -270,13 +270,13 @@ func TestAnotherHistoryStopsApplyingNotAnswering(t *testing.T) {
 			copyTree(t, dir, copied)
 			n := start(t, options(t, copied))
 			eventually(t, n, "established", func() bool { return n.Log().Status().Established })
-			r := (*n.replicas.Load())[0]
+			r := n.replica(0)
 			if name != "the log is shorter" {
 				// Halted already, since the log was shorter: write more, and start again.
 				prepare(n)
 				n.Close()
 				n = start(t, options(t, copied))
-				r = (*n.replicas.Load())[0]
+				r = n.replica(0)
 			}
 			eventually(t, n, "halted", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.halted != nil })
 			if !errors.Is(r.halted, errHistory) {
@@ -322,7 +322,7 @@ func TestCopyAndLogBothLost(t *testing.T) {
 		}
 	}
 	n = start(t, options(t, dir))
-	r := (*n.replicas.Load())[0]
+	r := n.replica(0)
 	eventually(t, n, "halted", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return errors.Is(r.halted, errHistory) })
 	if ok, _ := n.Ready(); ok || n.Holds(0) || n.HoldsAll() {
 		t.Fatal("an empty copy was taken for a whole one")
@@ -413,7 +413,7 @@ func TestLogIsTrimmedBelowTwoSnapshots(t *testing.T) {
 	o.TrimAbove, o.TrimInterval = 1, 10*time.Millisecond
 	n := ready(t, start(t, o))
 	do(t, n, storetest.Create("example."))
-	r := (*n.replicas.Load())[0]
+	r := n.replica(0)
 	change := func(i int) {
 		do(t, n, storetest.Put("example.", storetest.Set(fmt.Sprintf("n%d.example.", i), 60, zones.TypeA, "192.0.2.1")))
 	}
@@ -548,7 +548,7 @@ func TestFailedCommitIsTriedAgain(t *testing.T) {
 	n := ready(t, start(t, o))
 	do(t, n, storetest.Create("example."))
 	partition, _ := n.PartitionOf(zones.MustParseName("example."))
-	r := (*n.replicas.Load())[partition]
+	r := n.replica(partition)
 	mu.Lock()
 	fail = 2
 	mu.Unlock()

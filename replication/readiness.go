@@ -17,8 +17,7 @@ import (
 // of the log, in this process or before. The log out of reach, or a partition that has stopped applying, is no
 // reason: what is held is still better than nothing.
 func (n *Node) Ready() (ready bool, reasons []string) {
-	all := n.replicas.Load()
-	if all == nil {
+	if n.count() == 0 {
 		reason := "the namespace is not known yet: its log has never been reached"
 		if s := n.log.Status(); s.Fault != nil {
 			reason += ": " + s.Fault.Error()
@@ -27,7 +26,7 @@ func (n *Node) Ready() (ready bool, reasons []string) {
 		}
 		return false, []string{reason}
 	}
-	for _, r := range *all {
+	for r := range n.replicas() {
 		if reason := r.unready(); reason != "" {
 			reasons = append(reasons, reason)
 		}
@@ -58,7 +57,7 @@ func (r *replica) unready() string {
 // mark remembers how far the partitions are that have caught up.
 func (n *Node) mark() {
 	at := make(map[int32]int64)
-	for _, r := range *n.replicas.Load() {
+	for r := range n.replicas() {
 		r.mu.Lock()
 		if r.partition != nil && r.caughtUp {
 			at[r.number] = r.partition.Applied().Offset

@@ -13,10 +13,13 @@ const defaultScrubInterval = 24 * time.Hour
 // ScrubInterval, and what contradicts itself is an alarm, which the store raises.
 func (n *Node) scrub() {
 	for {
-		all := *n.replicas.Load()
-		for _, r := range all {
-			if !n.sleep(n.ctx, n.opts.ScrubInterval/time.Duration(len(all))) {
+		for partition := range n.count() {
+			if !n.sleep(n.ctx, n.opts.ScrubInterval/time.Duration(n.count())) {
 				return
+			}
+			r := n.replica(partition)
+			if r == nil {
+				continue
 			}
 			p := r.opened()
 			if p == nil {

@@ -61,7 +61,7 @@ func (n *Node) refreshEnds() {
 	if err != nil {
 		return // the log's status says it
 	}
-	for _, r := range *n.replicas.Load() {
+	for r := range n.replicas() {
 		if b, ok := bounds[r.number]; ok {
 			r.mu.Lock()
 			r.end = max(r.end, b.End)
@@ -85,7 +85,7 @@ func (n *Node) trim(ctx context.Context) error {
 		return nil
 	}
 	pressed := total > mutationlog.EmbeddedSoftLimit
-	replicas := slices.Clone(*n.replicas.Load())
+	replicas := slices.Collect(n.replicas())
 	slices.SortFunc(replicas, func(a, b *replica) int { return cmp.Compare(sizes[b.number], sizes[a.number]) })
 	var failed error
 	for _, r := range replicas {
