@@ -15,12 +15,9 @@ type Groups interface {
 	// Reached says of each group whether it has the record at a position.
 	Reached(ctx context.Context, at store.Position) ([]replication.Reach, error)
 	Groups(ctx context.Context) ([]replication.GroupInfo, error)
-	// RetireGroup forgets a group: nothing waits for it any more. ErrGroupInUse: it still has nodes.
+	// RetireGroup forgets a group: nothing waits for it any more. replication.ErrGroupInUse: it still has nodes.
 	RetireGroup(ctx context.Context, region, group string) error
 }
-
-// ErrGroupInUse is RetireGroup's error for a group that still has nodes.
-var ErrGroupInUse = errors.New("the group still has nodes")
 
 // clusterView is ClusterStatus as the API shows it.
 type clusterView struct {
@@ -235,7 +232,7 @@ func (s *Server) deleteGroup(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := contextWithin(r, s.opts.Limits.PublishTimeout)
 	defer cancel()
 	err = known.RetireGroup(ctx, r.PathValue("region"), r.PathValue("group"))
-	if errors.Is(err, ErrGroupInUse) {
+	if errors.Is(err, replication.ErrGroupInUse) {
 		return newProblem(http.StatusConflict, "rejected", "%v", err)
 	}
 	if err != nil {

@@ -142,7 +142,7 @@ func TestWaitingForOthers(t *testing.T) {
 	if len(groups.retired) != 1 || groups.retired[0] != "far/b" {
 		t.Errorf("retired %q", groups.retired)
 	}
-	groups.err = fmt.Errorf("near/a: %w", ErrGroupInUse)
+	groups.err = fmt.Errorf("near/a: %w", replication.ErrGroupInUse)
 	r.must(http.StatusConflict, "DELETE", "/v1/groups/near/a", "")
 	groups.err = errors.New("no broker answers")
 	for _, path := range []string{"/v1/groups", "/v1/changes/" + id + "?groups=true"} {

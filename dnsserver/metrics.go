@@ -54,6 +54,8 @@ type tally struct {
 	slipped    uint64
 	slow       uint64 // put off to the slow lane
 	unreadable uint64 // zones that could not be read
+	asked      uint64 // answered by another node
+	unasked    uint64 // for another node, and not answered
 }
 
 // counters are the sums, for whoever scrapes.
@@ -65,6 +67,7 @@ type counters struct {
 	drops                                                  [dropReasons]atomic.Uint64
 	cookies                                                [2]atomic.Uint64
 	truncated, limited, slipped, slow, unreadable, batches atomic.Uint64
+	asked, unasked                                         atomic.Uint64
 }
 
 func (t *tally) query(via transport, q *wire.Query) {
@@ -114,6 +117,8 @@ func (x *exchange) flush() {
 	add(&c.slipped, t.slipped)
 	add(&c.slow, t.slow)
 	add(&c.unreadable, t.unreadable)
+	add(&c.asked, t.asked)
+	add(&c.unasked, t.unasked)
 	c.batches.Add(1)
 	*t = tally{}
 }
@@ -149,6 +154,7 @@ var (
 	descSlipped     = desc("rate_limit_slipped_total", "Queries over the rate limit answered with TC.")
 	descSlow        = desc("slow_lane_total", "Queries over UDP put off to the slow lane.")
 	descUnreadable  = desc("unreadable_total", "Questions answered with SERVFAIL because the zone could not be read.")
+	descElsewhere   = desc("elsewhere_total", "Questions about zones that other nodes have, by whether one of them answered.", "answered")
 	descPanics      = desc("panics_total", "Queries that made the server panic.")
 	descBatches     = desc("batches_total", "Batches of queries served.")
 	descConnections = desc("tcp_connections", "TCP connections open.")
@@ -180,6 +186,8 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 		t.slipped += c.slipped.Load()
 		t.slow += c.slow.Load()
 		t.unreadable += c.unreadable.Load()
+		t.asked += c.asked.Load()
+		t.unasked += c.unasked.Load()
 		batches += c.batches.Load()
 	}
 	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
@@ -211,6 +219,8 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 	counter(descSlipped, t.slipped)
 	counter(descSlow, t.slow)
 	counter(descUnreadable, t.unreadable)
+	counter(descElsewhere, t.asked, "yes")
+	counter(descElsewhere, t.unasked, "no")
 	counter(descPanics, s.panics.Load())
 	counter(descBatches, batches)
 	counter(descRefused, s.tcp.refusedTotal.Load(), "connections")

@@ -27,8 +27,12 @@ type exchange struct {
 	via      transport
 	// mayWait says that this exchange may wait for a disk: it does not belong to a receiving loop.
 	mayWait bool
+	// mayAsk says that it may also wait for another node.
+	mayAsk bool
 	// again says that the query was admitted before, and put off to the slow lane.
 	again bool
+	// distant says that the query that was put off is one for another node.
+	distant bool
 
 	query   wire.Query
 	answer  answer.Answer
@@ -38,6 +42,7 @@ type exchange struct {
 	cookie  [wire.CookieLen]byte
 	slips   uint32
 
+	far    []byte // memory of answers from other nodes
 	packet []byte // of queries over TCP and in the slow lane
 	out    []byte
 
@@ -52,7 +57,7 @@ func (x *exchange) begin() {
 }
 
 // serve is the life of a query: it appends the answer to dst. No reply means that nothing is to be sent; later, that
-// the query is for the slow lane, and nothing was done but to admit it. It never panics.
+// the query is for a slower lane, and nothing was done but to admit it. It never panics.
 func (x *exchange) serve(packet []byte, from netip.Addr, dst []byte) (reply []byte, later bool) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -60,7 +65,7 @@ func (x *exchange) serve(packet []byte, from netip.Addr, dst []byte) (reply []by
 		}
 		x.release()
 	}()
-	x.reply = wire.Reply{ExtendedError: wire.NoExtendedError}
+	x.reply, x.distant = wire.Reply{ExtendedError: wire.NoExtendedError}, false
 	wire.Parse(packet, &x.query)
 	if x.query.Verdict == wire.Drop {
 		x.count.drop(dropNoQuery)
@@ -97,11 +102,11 @@ func (x *exchange) serve(packet []byte, from netip.Addr, dst []byte) (reply []by
 		}
 		return x.serveSlow(packet, dst), false
 	}
-	return x.ask(dst)
+	return x.ask(dst, from)
 }
 
 // ask answers an ordinary question from the zones.
-func (x *exchange) ask(dst []byte) (reply []byte, later bool) {
+func (x *exchange) ask(dst []byte, from netip.Addr) (reply []byte, later bool) {
 	q := &x.query
 	if x.mayWait {
 		x.holding = x.server.opts.Zones.Find(q.Name, q.Type)
@@ -116,6 +121,12 @@ func (x *exchange) ask(dst []byte) (reply []byte, later bool) {
 	case store.NotHosted:
 		return x.refuse(dst, wire.Refused, wire.EDENotAuthoritative), false
 	case store.Here:
+	case store.Elsewhere:
+		if !x.mayAsk {
+			x.distant = true
+			return nil, true
+		}
+		return x.elsewhere(dst, from), false
 	default:
 		return x.refuse(dst, wire.ServFail, wire.EDENotReady), false
 	}
@@ -205,7 +216,7 @@ func (p *exchangePool) take() *exchange {
 		return <-p.free
 	}
 	x := p.server.newExchange()
-	x.mayWait, x.via = true, overTCP
+	x.mayWait, x.mayAsk, x.via = true, true, overTCP
 	return x
 }
 

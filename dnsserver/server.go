@@ -48,6 +48,8 @@ type Options struct {
 	// of IPv4, [::] all of IPv6, an empty host both; answers come from the very address that was asked.
 	Listen []string
 	Zones  Zones
+	// Elsewhere is who answers for zones that other nodes have. Nil: nobody.
+	Elsewhere Elsewhere
 	// Settings can be replaced while the server runs; see SetSettings.
 	Settings Settings
 	// Workers is how many UDP sockets each address gets, each with its own goroutine. Default: GOMAXPROCS.
@@ -68,7 +70,9 @@ type Server struct {
 	settings atomic.Pointer[settings]
 	limiter  *rateLimiter
 	tcp      tcpLimits
-	slow     *slowLane
+	slow     *slowLane     // waits for this node's disk
+	distant  *slowLane     // waits for other nodes
+	asking   chan struct{} // exchanges over TCP that wait for other nodes
 	free     exchangePool
 
 	lastPanic atomic.Int64 // when a panic was last logged, Unix seconds
@@ -119,7 +123,9 @@ func New(opts Options) (*Server, error) {
 	}
 	s := &Server{opts: opts, limiter: newRateLimiter()}
 	s.free.init(s, opts.Exchanges)
-	s.slow = newSlowLane(s, opts.SlowWorkers)
+	s.distant = newSlowLane(s, askingUDP, nil)
+	s.slow = newSlowLane(s, opts.SlowWorkers, s.distant)
+	s.asking = make(chan struct{}, askingTCP)
 	s.tcp.init()
 	if err := s.SetSettings(opts.Settings); err != nil {
 		return nil, err
@@ -164,6 +170,7 @@ func (s *Server) Start() (err error) {
 	}
 	s.state = running
 	s.slow.start()
+	s.distant.start()
 	for _, e := range s.endpoints {
 		for _, w := range s.newUDPWorkers(e) {
 			s.readers.Go(w.run)
@@ -207,6 +214,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	go func() {
 		s.readers.Wait()
 		s.slow.stop()
+		s.distant.stop()
 		s.conns.Wait()
 		close(done)
 	}()

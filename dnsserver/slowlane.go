@@ -15,6 +15,7 @@ import (
 type slowLane struct {
 	server  *Server
 	workers int
+	next    *slowLane // takes what can't be answered from this node; nil for the lane that waits for others
 	free    chan *slowJob
 	jobs    chan *slowJob
 	wait    sync.WaitGroup
@@ -30,9 +31,9 @@ type slowJob struct {
 	back   returnAddress
 }
 
-func newSlowLane(s *Server, workers int) *slowLane {
+func newSlowLane(s *Server, workers int, next *slowLane) *slowLane {
 	n := workers * jobsPerWorker
-	return &slowLane{server: s, workers: workers, free: make(chan *slowJob, n), jobs: make(chan *slowJob, n)}
+	return &slowLane{server: s, workers: workers, next: next, free: make(chan *slowJob, n), jobs: make(chan *slowJob, n)}
 }
 
 func (l *slowLane) start() {
@@ -40,7 +41,7 @@ func (l *slowLane) start() {
 		l.free <- new(slowJob)
 	}
 	for range l.workers {
-		x := &exchange{server: l.server, mayWait: true, again: true, via: overUDP, out: make([]byte, 0, wire.MaxUDPSize)}
+		x := &exchange{server: l.server, mayWait: true, mayAsk: l.next == nil, again: true, via: overUDP, out: make([]byte, 0, wire.MaxUDPSize)}
 		l.server.exchanges = append(l.server.exchanges, x) // the server's lock is held
 		l.wait.Go(func() { l.work(x) })
 	}
@@ -68,13 +69,27 @@ func (l *slowLane) stop() {
 func (l *slowLane) work(x *exchange) {
 	for j := range l.jobs {
 		x.begin()
-		reply, _ := x.serve(j.packet, j.from, x.out[:0])
+		reply, later := x.serve(j.packet, j.from, x.out[:0])
+		if later {
+			l.pass(x, j)
+		}
 		if len(reply) > 0 && !j.back.send(reply) {
 			x.count.drop(dropSend)
 		}
 		x.flush()
 		l.free <- j
 	}
+}
+
+// pass copies a query to the next lane.
+func (l *slowLane) pass(x *exchange, j *slowJob) {
+	to := l.next.job()
+	if to == nil {
+		x.count.drop(dropSlowFull)
+		return
+	}
+	to.packet, to.from, to.back = append(to.packet[:0], j.packet...), j.from, j.back
+	l.next.put(to)
 }
 
 // serveSlow answers what is no ordinary question. None of it is offered yet, so the answers are refusals; what they

@@ -218,6 +218,9 @@ func (w *udpWorker) serve(i int) {
 // putOff copies a query to the slow lane.
 func (w *udpWorker) putOff(slot *udpSlot, packet []byte, from netip.Addr, nameLen uint32, control int) {
 	lane := w.exchange.server.slow
+	if w.exchange.distant {
+		lane = w.exchange.server.distant
+	}
 	j := lane.job()
 	if j == nil {
 		w.exchange.count.drop(dropSlowFull)

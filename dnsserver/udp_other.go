@@ -71,6 +71,9 @@ func (w *udpWorker) run() {
 // putOff copies a query to the slow lane.
 func (w *udpWorker) putOff(packet []byte, from netip.Addr, back returnAddress) {
 	lane := w.exchange.server.slow
+	if w.exchange.distant {
+		lane = w.exchange.server.distant
+	}
 	j := lane.job()
 	if j == nil {
 		w.exchange.count.drop(dropSlowFull)

@@ -56,6 +56,10 @@ func applyRecovered(p *store.Partition, records []store.Record, whole bool) (out
 // announce tells those who wait.
 func (r *replica) announce(applied int64, outcomes []store.Outcome) {
 	r.waiters.announce(applied, outcomes)
+	r.tellCatalog(outcomes)
+	if len(outcomes) > 0 {
+		r.node.progressed()
+	}
 	r.node.metrics.applied(outcomes)
 	r.mu.Lock()
 	reached := !r.reached && r.target >= -1 && applied >= r.target
@@ -70,6 +74,9 @@ func (r *replica) announce(applied int64, outcomes []store.Outcome) {
 			p.CaughtUp()
 		}
 		r.node.mark()
+		r.reconcileCatalog()
+		r.node.progressed()
+		r.node.stateChanged()
 	}
 }
 
@@ -107,6 +114,9 @@ func (r *replica) setTrouble(err error) (fresh bool) {
 // mayPublish returns nil when the log is known to be the one that the copy was made from. Until then, or when it is
 // another, what is published would get positions that the copy has other records at.
 func (r *replica) mayPublish(ctx context.Context) error {
+	if r.opened() == nil && !r.node.store.Has(r.number) && !r.node.log.Status().Embedded {
+		return nil // there is no copy yet
+	}
 	select {
 	case <-r.settled:
 	case <-ctx.Done():

@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"sync/atomic"
+	"time"
 )
 
 // copies are this node's copies of the namespace's partitions: the replicas, by number, nil where it has none. Their number
@@ -59,13 +60,34 @@ func (n *Node) take(partition int32) {
 	all := n.copies.Load()
 	ctx, cancel := context.WithCancel(n.ctx)
 	r := newReplica(n, partition, all.topic)
-	r.assigned, r.cancel = true, cancel
+	r.assigned, r.cancel, r.late = true, cancel, n.wasReady.Load()
 	all.at[partition].Store(r)
 	n.work.Go(func() {
 		defer close(r.ended)
 		r.run(ctx, all.slots)
 		if n.ctx.Err() != nil {
 			r.waiters.fail(ErrClosed)
+		}
+	})
+}
+
+// markInterval is how often it is remembered which positions answers were from: what a crash loses of that is as old as this
+// at most, and all nodes have come further when this one is back.
+const markInterval = 2 * time.Second
+
+// remember takes over which positions answers were from before the last start, and keeps that remembered.
+func (n *Node) remember() {
+	for partition, offset := range n.marks.seen(n.copies.Load().topic) {
+		n.saw(partition, offset)
+	}
+	if n.region == nil {
+		return
+	}
+	n.work.Go(func() {
+		for n.sleep(n.ctx, markInterval) {
+			if !n.HoldsAll() {
+				n.mark()
+			}
 		}
 	})
 }

@@ -36,6 +36,15 @@ type Options struct {
 	ScrubInterval time.Duration
 	// NodeID is the node's name, unique in the namespace.
 	NodeID string
+	// Region is the place of the node; Group, the full copy of the data in that place that it is part of. With the embedded
+	// log, or without a Group, a node has every partition.
+	Region, Group string
+	// GroupProtocol is how the brokers spread partitions: classic (the default) or consumer.
+	GroupProtocol string
+	// Peers are the other nodes of the region.
+	Peers PeerOptions
+	// KeepLeft is for how long the files of partitions that went to other nodes are kept.
+	KeepLeft time.Duration
 	// Backup says what is done with an object store.
 	Backup BackupOptions
 	// Metrics are registered here; nil means nowhere.
@@ -78,7 +87,8 @@ type Alarm struct {
 // maxAlarms bounds how many alarms are kept to be shown. All are logged and counted.
 const maxAlarms = 100
 
-// Node is a node's part in its namespace. It holds all partitions. Its methods may be used from many goroutines.
+// Node is a node's part in its namespace: all partitions, or those that its replica group gives to it. Its methods may be used
+// from many goroutines.
 type Node struct {
 	opts    Options
 	logger  zerolog.Logger
@@ -93,7 +103,18 @@ type Node struct {
 	work   sync.WaitGroup
 	close  sync.Once
 
-	copies atomic.Pointer[copies] // nil until the number of partitions is known
+	copies  atomic.Pointer[copies]          // nil until the number of partitions is known
+	catalog atomic.Pointer[catalog.Catalog] // nil without brokers, and until then
+	group   *assignment.Assignment          // set before copies; nil for a node that has every partition
+	region  *region                         // nil for a node that knows no other
+
+	changedState chan struct{} // capacity 1: the others are to be told something
+	cameFurther  chan struct{} // capacity 1: something is to be committed
+	freed        chan struct{} // a partition was let go
+
+	wasReady  atomic.Bool            // in this process
+	answers   sync.Pool              // of *answer.Answer, for questions of other nodes
+	strangers atomic.Pointer[string] // a trouble
 
 	alarmMu sync.Mutex
 	alarms  []Alarm
@@ -115,7 +136,11 @@ func Start(opts Options) (_ *Node, err error) {
 	if opts.Backup.Interval == 0 {
 		opts.Backup.Interval = defaultBackupInterval
 	}
-	n := &Node{opts: opts, logger: opts.Logger}
+	n := &Node{
+		opts: opts, logger: opts.Logger,
+		changedState: make(chan struct{}, 1), cameFurther: make(chan struct{}, 1), freed: make(chan struct{}),
+	}
+	n.answers.New = func() any { return new(answer.Answer) }
 	n.metrics = newMetrics(n)
 	opts.Log.Dir = filepath.Join(opts.Dir, "log")
 	opts.Log.CacheFile = filepath.Join(opts.Dir, "control.json")
@@ -147,8 +172,18 @@ func Start(opts Options) (_ *Node, err error) {
 		}
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
-	if n.log.Partitions() > 0 {
-		n.takePartitions() // as the control topic said last
+	if opts.Peers.GossipListen != "" {
+		if n.region, err = n.enterRegion(); err != nil {
+			n.cancel()
+			return nil, errors.Join(err, n.log.Close())
+		}
+	}
+	if n.log.Partitions() > 0 { // as the control topic said last
+		if err = n.takePartitions(); err != nil {
+			n.cancel()
+			n.work.Wait()
+			return nil, errors.Join(err, n.region.close(), n.log.Close())
+		}
 	}
 	n.work.Go(n.run)
 	return n, nil
@@ -159,7 +194,10 @@ func (n *Node) run() {
 	if n.copies.Load() == nil {
 		select {
 		case <-n.log.Established():
-			n.takePartitions()
+			if err := n.takePartitions(); err != nil {
+				n.alarm(-1, "", fmt.Errorf("this node can't begin: %w", err))
+				return
+			}
 		case <-n.ctx.Done():
 			return
 		}
@@ -167,12 +205,41 @@ func (n *Node) run() {
 	n.maintain()
 }
 
-// takePartitions begins with all partitions of the namespace.
-func (n *Node) takePartitions() {
+// takePartitions begins with the partitions of the namespace: all, or those that the group gives to this node.
+func (n *Node) takePartitions() error {
 	n.backups = n.backupsOf(n.log.TopicID())
+	if !n.log.Status().Embedded && n.opts.Group != "" {
+		var err error
+		if n.group, err = n.joinGroup(); err != nil {
+			return err
+		}
+	}
 	n.copies.Store(newCopies(n.log.Partitions(), n.log.TopicID()))
-	for partition := range n.count() {
-		n.take(partition)
+	n.remember()
+	if !n.log.Status().Embedded {
+		c, err := n.openCatalog()
+		if err != nil {
+			return err
+		}
+		n.catalog.Store(c)
+		n.work.Go(func() { n.followCatalog(c) })
+	}
+	if n.group != nil {
+		n.work.Go(n.spread)
+		n.work.Go(n.commit)
+		n.work.Go(n.registerGroup)
+	} else {
+		for partition := range n.count() {
+			n.take(partition)
+		}
+	}
+	if n.region != nil {
+		n.work.Go(n.listen)
+		n.work.Go(n.tell)
+		n.work.Go(n.compareDigests)
+		if n.group != nil {
+			n.work.Go(n.lookForStrangers)
+		}
 	}
 	if n.opts.ScrubInterval > 0 {
 		n.work.Go(n.scrub)
@@ -180,6 +247,7 @@ func (n *Node) takePartitions() {
 	if n.backups != nil && n.opts.Backup.Create {
 		n.work.Go(n.backUp)
 	}
+	return nil
 }
 
 // Store returns the store, to read from.
@@ -256,9 +324,10 @@ func (n *Node) PartitionOf(apex zones.Name) (partition int32, ok bool) {
 }
 
 // Wait waits until the change set at a position is applied or rejected, and returns what became of it. A position
-// that was applied long ago is store.ErrNoOutcome; a partition that has stopped, ErrHalted.
+// that was applied long ago is store.ErrNoOutcome; a partition that has stopped, ErrHalted. When ctx ends while others than
+// this node lack it, a *MissingError comes with the outcome.
 func (n *Node) Wait(ctx context.Context, position store.Position, scope Scope) (store.Outcome, error) {
-	if scope != ThisNode && !n.log.Status().Embedded {
+	if scope != ThisNode && n.group == nil && !n.log.Status().Embedded {
 		return store.Outcome{}, fmt.Errorf("wait for %s: %w", position, ErrScope)
 	}
 	r := n.replica(position.Partition)
@@ -269,7 +338,15 @@ func (n *Node) Wait(ctx context.Context, position store.Position, scope Scope) (
 	if err != nil {
 		return store.Outcome{}, fmt.Errorf("wait for %s: %w", position, err)
 	}
-	return outcome, nil
+	n.saw(position.Partition, position.Offset)
+	if scope == ThisNode || n.group == nil {
+		return outcome, nil
+	}
+	var apex zones.Name
+	if outcome.Created || outcome.Deleted {
+		apex = outcome.Zone
+	}
+	return outcome, n.waitForGroups(ctx, position, scope, apex)
 }
 
 // Alarms returns the latest alarms, oldest first.
@@ -306,15 +383,25 @@ func (n *Node) alarm(partition int32, zone zones.Name, err error) {
 func (n *Node) Close() error {
 	var err error
 	n.close.Do(func() {
+		if n.region != nil {
+			err = n.leaveRegion()
+		}
 		n.cancel()
 		n.work.Wait()
 		if n.copies.Load() != nil {
 			n.mark()
 		}
+		if n.group != nil {
+			err = errors.Join(err, n.group.Close())
+		}
+		err = errors.Join(err, n.region.close())
+		if c := n.catalog.Load(); c != nil {
+			err = errors.Join(err, c.Close())
+		}
 		if n.opts.Metrics != nil {
 			n.opts.Metrics.Unregister(n.metrics)
 		}
-		err = errors.Join(n.log.Close(), n.store.Close())
+		err = errors.Join(err, n.log.Close(), n.store.Close())
 	})
 	return err
 }

@@ -26,10 +26,33 @@ func (n *Node) Ready() (ready bool, reasons []string) {
 		}
 		return false, []string{reason}
 	}
+	if n.group != nil {
+		if given, fresh := n.group.Current(); len(given) == 0 && !fresh {
+			reason := "the replica group has not said yet which partitions are this node's"
+			if s := n.group.Status(); s.Fault != nil {
+				reason += ": " + s.Fault.Error()
+			} else if s.Trying != nil {
+				reason += ": " + s.Trying.Error()
+			}
+			reasons = append(reasons, reason)
+		}
+	}
+	was := n.wasReady.Load()
 	for r := range n.replicas() {
+		// A node that was ready stays it while a partition that it was given since is on its way, or one that others hold is
+		// built anew: were it otherwise, one node's death would take its whole group out of service.
+		if was && (r.late || len(n.holders(r.number)) > 0) {
+			continue
+		}
 		if reason := r.unready(); reason != "" {
 			reasons = append(reasons, reason)
 		}
+	}
+	if len(reasons) == 0 && !n.indexWhole() {
+		reasons = append(reasons, "the catalog of the zones in other partitions has not been read to its end yet")
+	}
+	if len(reasons) == 0 {
+		n.wasReady.Store(true)
 	}
 	return len(reasons) == 0, reasons
 }
@@ -38,6 +61,9 @@ func (r *replica) unready() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	what := ""
+	if !r.assigned {
+		return "" // it is another node's, and this one is only still there
+	}
 	switch {
 	case r.partition == nil:
 		what = "is not open"
@@ -54,9 +80,15 @@ func (r *replica) unready() string {
 	return fmt.Sprintf("partition %d %s", r.number, what)
 }
 
-// mark remembers how far the partitions are that have caught up.
+// mark remembers how far the partitions are that have caught up, and which positions of others answers were from.
 func (n *Node) mark() {
 	at := make(map[int32]int64)
+	seen := make(map[int32]int64)
+	for partition := range n.count() {
+		if offset := n.leastOf(partition); offset >= 0 {
+			seen[partition] = offset
+		}
+	}
 	for r := range n.replicas() {
 		r.mu.Lock()
 		if r.partition != nil && r.caughtUp {
@@ -64,7 +96,7 @@ func (n *Node) mark() {
 		}
 		r.mu.Unlock()
 	}
-	if err := n.marks.set(n.log.TopicID(), at); err != nil { // costs readiness without the log at the next start, no more
+	if err := n.marks.set(n.log.TopicID(), at, seen); err != nil { // costs readiness without the log at the next start, no more
 		n.logger.Warn().Err(err).Msg("how far the partitions have come can't be remembered")
 	}
 }
@@ -76,12 +108,15 @@ type marks struct {
 
 	mu    sync.Mutex
 	state marksFile
+	dirty bool // state is not what the file says
 }
 
 type marksFile struct {
 	V          int             `json:"v"`
 	Topic      string          `json:"topic_id"`
 	Partitions map[int32]int64 `json:"partitions"`
+	// Seen are offsets that answers of other nodes were from. After a crash they may be some seconds old.
+	Seen map[int32]int64 `json:"seen,omitempty"`
 }
 
 // loadMarks reads the marks; after an error there are none, but they can be set.
@@ -119,16 +154,36 @@ func (m *marks) at(topic [16]byte, partition int32) (offset int64, ok bool) {
 	return offset, ok && m.state.Topic == hex.EncodeToString(topic[:])
 }
 
-// set remembers where partitions are; those that are not mentioned keep their marks.
-func (m *marks) set(topic [16]byte, at map[int32]int64) error {
+// forget forgets where a partition is that went to another node: when it comes back, it is behind until it has caught up. It
+// is written with the next set.
+func (m *marks) forget(partition int32) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	next := marksFile{V: 1, Topic: hex.EncodeToString(topic[:]), Partitions: make(map[int32]int64)}
+	next := maps.Clone(m.state.Partitions)
+	delete(next, partition)
+	m.state.Partitions, m.dirty = next, true
+}
+
+// seen returns the offsets that answers of other nodes were from.
+func (m *marks) seen(topic [16]byte) map[int32]int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.state.Topic != hex.EncodeToString(topic[:]) {
+		return nil
+	}
+	return m.state.Seen
+}
+
+// set remembers where partitions are, and what was seen; partitions that are not mentioned keep their marks.
+func (m *marks) set(topic [16]byte, at, seen map[int32]int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next := marksFile{V: 1, Topic: hex.EncodeToString(topic[:]), Partitions: make(map[int32]int64), Seen: seen}
 	if m.state.Topic == next.Topic {
 		maps.Copy(next.Partitions, m.state.Partitions)
 	}
 	maps.Copy(next.Partitions, at)
-	if m.state.Topic == next.Topic && maps.Equal(next.Partitions, m.state.Partitions) {
+	if !m.dirty && m.state.Topic == next.Topic && maps.Equal(next.Partitions, m.state.Partitions) && maps.Equal(next.Seen, m.state.Seen) {
 		return nil
 	}
 	text, err := json.Marshal(next)
@@ -138,6 +193,6 @@ func (m *marks) set(topic [16]byte, at map[int32]int64) error {
 	if err := mutationlog.ReplaceFile(m.file, text); err != nil {
 		return err
 	}
-	m.state = next
+	m.state, m.dirty = next, false
 	return nil
 }

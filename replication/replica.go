@@ -39,6 +39,7 @@ type replica struct {
 
 	cancel context.CancelFunc // ends run
 	ended  chan struct{}      // closed when run has ended
+	late   bool               // given to this node when it was ready without it
 
 	settle  sync.Once
 	settled chan struct{} // closed when the log is known to be the copy's, or the partition has halted
@@ -55,6 +56,8 @@ type replica struct {
 	contradiction error              // what was found wrong with the copy, until it is rebuilt
 	target        int64              // the log's last offset when it was first seen in this process; -2 before
 	end           int64              // the log's end, as last heard; -1 before
+	letGo         bool               // it is being closed, since another node has it
+	caughtAt      time.Time          // when it was last known to have all of the log
 	reached       bool               // it has been there, in this process
 	caughtUp      bool               // it has been there, in this process or when last up
 	assigned      bool               // this node's group has given it to this node

@@ -20,6 +20,8 @@ type ClusterStatus struct {
 	Groups     []GroupStatus // by region and name
 	Nodes      []NodeStatus  // by region, group and ID; of this region, this node included
 	Alarms     []Alarm
+	// Troubles are what is wrong with how the namespace is set up: two nodes with one id, clocks that differ.
+	Troubles []string
 }
 
 // LogStatus is what a node knows of the log.
@@ -30,6 +32,7 @@ type LogStatus struct {
 	Fault       string   // why nothing is applied or published
 	Trying      string   // why the log is out of reach just now
 	Complaints  []string // settings of topics with which something that must hold does not
+	Frozen      string   // where the namespace was moved to; nothing is published any more. "": it was not
 }
 
 // GroupStatus is how far a replica group is, by partition.

@@ -245,7 +245,7 @@ func (b *batch) record(rec *Record) (err error) {
 	}
 	b.now.offset, b.now.epoch, b.now.hash = rec.Offset, rec.LeaderEpoch, HashRecord(rec.Key, rec.Value)
 	b.now.digest.Add(b.now.stateEntry())
-	if rec.Offset%checkpointEvery == 0 {
+	if rec.Offset%CheckpointEvery == 0 {
 		b.checkpoint(rec.Offset, b.now.digest)
 	}
 	b.outcomes = append(b.outcomes, out)
@@ -255,7 +255,7 @@ func (b *batch) record(rec *Record) (err error) {
 
 // rememberDigest remembers the digest for the last round offset that a gap before a record has skipped.
 func (b *batch) rememberDigest(upTo int64) {
-	round := upTo - upTo%checkpointEvery
+	round := upTo - upTo%CheckpointEvery
 	if round > b.now.offset && b.now.offset >= 0 {
 		digest := b.now.digest
 		digest.Add(b.now.stateEntry()) // which record has taken out
@@ -266,7 +266,7 @@ func (b *batch) rememberDigest(upTo int64) {
 func (b *batch) checkpoint(offset int64, digest zones.Digest) {
 	sum := digest.Bytes()
 	b.over.set(checkpointKey(nil, offset), append([]byte(nil), sum[:]...))
-	if old := offset - checkpointsKept*checkpointEvery; old >= 0 {
+	if old := offset - checkpointsKept*CheckpointEvery; old >= 0 {
 		b.over.remove(checkpointKey(nil, old))
 	}
 }

@@ -93,12 +93,11 @@ func readProgress(r *reader) (progress, error) {
 	return g, nil
 }
 
-// Digests are remembered for every checkpointEvery-th offset, for comparison between replicas, and
-// forgotten again after checkpointsKept of them.
-const (
-	checkpointEvery = 1000
-	checkpointsKept = 10_000
-)
+// CheckpointEvery is the distance of offsets whose digests are remembered, for comparison between replicas.
+const CheckpointEvery = 1000
+
+// checkpointsKept is how many of them are, before the oldest is forgotten.
+const checkpointsKept = 10_000
 
 // Digest returns the digest at the applied offset, and that offset.
 func (p *Partition) Digest() (zones.Digest, int64) {

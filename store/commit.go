@@ -90,5 +90,6 @@ func (p *Partition) publish(b *batch) {
 			p.store.hot.remove(e.apex)
 		}
 	}
+	p.settled.Store(b.now.offset)
 	p.discard()
 }

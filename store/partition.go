@@ -34,6 +34,7 @@ type Partition struct {
 
 	// published is what readers see: the last committed state.
 	published  atomic.Pointer[publication]
+	settled    atomic.Int64 // its offset, once the zones in memory have reached it, too
 	suspicious atomic.Pointer[error]
 	verified   atomic.Int64 // offset after which changes are kept for increments; −1 for none
 	keptOctets atomic.Int64 // written since then, by this process
@@ -212,6 +213,9 @@ func (s *Store) openPartition(number int32, topicID [16]byte) (*Partition, error
 	if err := s.guard.mayOpen(); err != nil {
 		return nil, err
 	}
+	if err := returned(dir); err != nil {
+		return nil, err
+	}
 	m, id, err := readMeta(dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -269,6 +273,7 @@ func (p *Partition) recover() (err error) {
 		return err
 	}
 	p.published.Store(&publication{g})
+	p.settled.Store(g.offset)
 	p.before = p.store.hot.zonesOf(p)
 	var count int64
 	err = r.scan([]byte{kindZone}, []byte{kindZone + 1}, func(e entry) (bool, error) {
@@ -333,6 +338,9 @@ func (p *Partition) TopicID() [16]byte { return p.topicID }
 func (p *Partition) Applied() Applied {
 	return p.published.Load().applied()
 }
+
+// Settled returns the offset that every Find from now on is of, or of a later one; −1 for none.
+func (p *Partition) Settled() int64 { return p.settled.Load() }
 
 func (g progress) applied() Applied {
 	return Applied{Offset: g.offset, LeaderEpoch: g.epoch, RecordHash: g.hash, Time: fromMillis(g.time), Level: g.level}

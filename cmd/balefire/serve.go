@@ -90,6 +90,9 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	if opts.Backup.Objects != nil {
 		opts.Log.Retention = 3*cfg.Backup.Interval + longestOutage
 	}
+	if opts.Peers, err = peerOptions(cfg); err != nil {
+		return err
+	}
 	node, err := replication.Start(opts)
 	if err != nil {
 		return err
@@ -109,11 +112,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 		}
 		return ready, reasons
 	}
-	view := clusterView{cfg: cfg, node: node, ready: ready, draining: &draining}
-	var groups admin.Groups
-	if len(cfg.Brokers) == 0 {
-		groups = alone{view}
-	}
+	view := clusterView{node: node, ready: ready, draining: &draining}
 	api, err := admin.New(admin.Options{
 		Listen:    cfg.Admin.Listen,
 		Reader:    node.Store(),
@@ -122,7 +121,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 		Draining:  &draining,
 		Node:      cfg.NodeID,
 		Status:    view.status,
-		Groups:    groups,
+		Groups:    node,
 		LogEnd:    view.logEnd,
 		Registry:  metrics,
 		TempDir:   scratch,
@@ -140,10 +139,9 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 
 	waitUntilReady(ctx, node, logger)
 	paceCollector(node.Store().WriteBuffers())
-	hosted := &hosting{Store: node.Store(), namespace: node}
 	server, err := dnsserver.New(dnsserver.Options{
-		Listen:   cfg.DNS.Listen,
-		Zones:    hosted,
+		Listen: cfg.DNS.Listen,
+		Zones:  node, Elsewhere: node,
 		Settings: dnsSettings(cfg, node.Log().CookieSecrets()),
 		Workers:  cfg.DNS.UDPWorkers,
 		Logger:   part(logger, "dns"),
@@ -178,6 +176,12 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 		manager.watch(working, func() { ready() })
 	}()
 	defer func() { stop(); <-watched }()
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		view.tellReadiness(working)
+	}()
+	defer func() { stop(); <-told }()
 
 	url := "http://" + api.Addr().String()
 	if sample != "" {
@@ -217,6 +221,10 @@ func replicationOptions(cfg *Config, metrics prometheus.Registerer, logger zerol
 	return replication.Options{
 		Dir:           cfg.DataDir,
 		NodeID:        cfg.NodeID,
+		Region:        cfg.Region,
+		Group:         cfg.ReplicaGroup,
+		GroupProtocol: cfg.Kafka.GroupProtocol,
+		KeepLeft:      cfg.Store.KeepLeft,
 		ScrubInterval: scrub,
 		Log: mutationlog.Options{
 			Namespace:  cfg.Namespace,
@@ -234,6 +242,24 @@ func replicationOptions(cfg *Config, metrics prometheus.Registerer, logger zerol
 		Metrics: metrics,
 		Logger:  logger,
 	}
+}
+
+// peerOptions are how the other nodes of the region are known and asked.
+func peerOptions(cfg *Config) (replication.PeerOptions, error) {
+	o := replication.PeerOptions{
+		GossipListen: cfg.Gossip.Listen, GossipAdvertise: cfg.Gossip.Advertise, Join: cfg.Gossip.Join, Key: cfg.Gossip.key(),
+		RelayListen: cfg.Relay.Listen, RelayAdvertise: cfg.Relay.Advertise,
+		Admin: cfg.Admin.Listen, Version: programVersion(),
+	}
+	if len(cfg.DNS.Listen) > 0 {
+		o.DNS = cfg.DNS.Listen[0]
+	}
+	if cfg.Relay.CA == "" {
+		return o, nil
+	}
+	var err error
+	o.Identity, err = relay.LoadIdentity(cfg.Relay.CA, cfg.Relay.Cert, cfg.Relay.Key)
+	return o, err
 }
 
 // longestOutage is how long a node may be away and find its place in the log again.

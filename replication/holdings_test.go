@@ -1,4 +1,4 @@
-package main
+package replication
 
 import (
 	"testing"
@@ -17,7 +17,6 @@ func (n byLabels) PartitionOf(apex zones.Name) (int32, bool) {
 	return int32(apex.Labels()), n.count > 0
 }
 func (n byLabels) Holds(partition int32) bool { return partition != n.missing }
-func (n byLabels) HoldsAll() bool             { return n.count > 0 && n.missing >= n.count }
 
 // TestMissingPartitionsAreUnknown: what may be hosted in a partition that is not held is never called absent, and
 // nothing is answered from above it.
@@ -44,12 +43,12 @@ func TestMissingPartitionsAreUnknown(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			h := &hosting{namespace: byLabels{tt.count, tt.missing}}
+			n := byLabels{tt.count, tt.missing}
 			found := store.Holding{Status: store.NotHosted}
 			if tt.found != "" {
 				found = store.Holding{Status: store.Here, Apex: zones.MustParseName(tt.found)}
 			}
-			err := h.unknown(found, zones.MustParseName("a.example.com."), tt.qtype)
+			err := unheard(found, zones.MustParseName("a.example.com."), tt.qtype, n)
 			if (err != nil) != tt.unknown {
 				t.Errorf("unknown: %v, want %v", err, tt.unknown)
 			}

@@ -1,0 +1,198 @@
+package replication
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"balefire/replication/relay"
+	"balefire/store"
+	"balefire/zones"
+	"balefire/zones/answer"
+)
+
+// A question about a zone that is elsewhere goes to one node that holds it, and comes back as an answer, not as a message: ID,
+// EDNS, cookies and size are the business of who was asked (docs/formats/question.md).
+const (
+	askVersion = 1
+	askDNSSEC  = 1 // flag: signatures and proofs are wanted
+	// askPatience is how long all attempts may take: a resolver waits a little longer before it asks another server.
+	askPatience = 800 * time.Millisecond
+
+	askHeader   = 1 + 1 + 2 + 4 + 8 // version, flags, type, partition, least offset + 1
+	replyHeader = 1 + 1 + 8         // version, kind, offset + 1
+
+	replyAnswer    = 0
+	replyNotHosted = 1
+)
+
+// ErrNoHolder means that no node of the region that this one knows of holds the partition, at the position that it needs.
+var ErrNoHolder = errors.New("no node of the region holds the partition")
+
+var errAsk = errors.New("not a question as nodes ask it")
+
+// asked is a question as it travels.
+type asked struct {
+	partition int32
+	least     int64 // the offset that the answer must be from, or a later one; -1: any
+	question  answer.Question
+	client    netip.Addr
+}
+
+func (a asked) append(dst []byte) []byte {
+	var flags byte
+	if a.question.DNSSEC {
+		flags |= askDNSSEC
+	}
+	dst = append(dst, askVersion, flags)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(a.question.Type))
+	dst = binary.BigEndian.AppendUint32(dst, uint32(a.partition))
+	dst = binary.BigEndian.AppendUint64(dst, uint64(a.least+1))
+	client := a.client.AsSlice()
+	dst = append(dst, byte(len(client)))
+	dst = append(dst, client...)
+	return append(dst, a.question.Name...)
+}
+
+func parseAsked(b []byte) (a asked, err error) {
+	if len(b) < askHeader+1 || b[0] != askVersion || b[1]&^askDNSSEC != 0 {
+		return a, errAsk
+	}
+	a.question.DNSSEC = b[1]&askDNSSEC != 0
+	a.question.Type = zones.Type(binary.BigEndian.Uint16(b[2:]))
+	a.partition = int32(binary.BigEndian.Uint32(b[4:]))
+	a.least = int64(binary.BigEndian.Uint64(b[8:])) - 1
+	client := int(b[askHeader])
+	b = b[askHeader+1:]
+	if a.partition < 0 || a.least < -1 || client > len(b) {
+		return a, errAsk
+	}
+	if client > 0 {
+		var ok bool
+		if a.client, ok = netip.AddrFromSlice(b[:client]); !ok {
+			return a, errAsk
+		}
+	}
+	name, size, err := zones.NameFromWire(b[client:])
+	if err != nil {
+		return a, fmt.Errorf("%w: %w", errAsk, err)
+	}
+	if size != len(b)-client {
+		return a, errAsk
+	}
+	a.question.Name = name
+	return a, nil
+}
+
+// Ask has a node that holds the zone answer a question, and fills a with that. The zone is h's, whose Status is store.Elsewhere.
+// buf is memory for a to share, and is returned, perhaps grown, to be used again when a is not needed any more. The error is
+// store.ErrNoZone when the zone is hosted no longer, else it says why there is no answer.
+func (n *Node) Ask(h store.Holding, q answer.Question, client netip.Addr, buf []byte, a *answer.Answer) ([]byte, error) {
+	least := n.leastOf(h.Partition)
+	holders := n.holders(h.Partition)
+	if len(holders) == 0 {
+		n.metrics.asked("no-holder")
+		return buf, fmt.Errorf("partition %d: %w", h.Partition, ErrNoHolder)
+	}
+	ctx, cancel := context.WithTimeout(n.ctx, askPatience)
+	defer cancel()
+	var room [askHeader + 1 + 16 + zones.MaxNameLen]byte
+	request := asked{partition: h.Partition, least: least, question: q, client: client}.append(room[:0])
+	reply, from, err := n.region.relay.Ask(ctx, holders, request, buf[:0])
+	if err != nil {
+		n.metrics.asked("failed")
+		return reply, fmt.Errorf("partition %d: %w", h.Partition, err)
+	}
+	if len(reply) < replyHeader || reply[0] != askVersion {
+		n.metrics.asked("failed")
+		return reply, fmt.Errorf("partition %d: %s answers in a way that is not known here", h.Partition, from)
+	}
+	offset := int64(binary.BigEndian.Uint64(reply[2:])) - 1
+	if offset < least {
+		n.metrics.asked("failed")
+		return reply, fmt.Errorf("partition %d: %s answers from offset %d, before %d", h.Partition, from, offset, least)
+	}
+	switch reply[1] {
+	case replyNotHosted:
+		err = store.ErrNoZone
+	case replyAnswer:
+		err = answer.Decode(reply[replyHeader:], a)
+	default:
+		err = fmt.Errorf("partition %d: %s answers in a way that is not known here", h.Partition, from)
+	}
+	if err != nil && !errors.Is(err, store.ErrNoZone) {
+		n.metrics.asked("failed")
+		return reply, fmt.Errorf("partition %d: answer of %s: %w", h.Partition, from, err)
+	}
+	n.saw(h.Partition, offset)
+	n.metrics.asked("answered")
+	return reply, err
+}
+
+// answerAsked is the other side of Ask: it answers for another node, from this node's own copies alone.
+func (n *Node) answerAsked(_ context.Context, request, reply []byte) ([]byte, relay.Status) {
+	q, err := parseAsked(request)
+	if err != nil {
+		return reply, relay.Failed
+	}
+	if !n.Holds(q.partition) {
+		return reply, relay.NotHere
+	}
+	p := n.store.Partition(q.partition)
+	if p == nil {
+		return reply, relay.NotHere
+	}
+	// What every Find sees from now on.
+	offset := p.Settled()
+	if offset < q.least {
+		return reply, relay.Behind
+	}
+	h := n.Find(q.question.Name, q.question.Type)
+	defer h.Release()
+	begun := reply
+	reply = append(reply, askVersion, replyAnswer)
+	reply = binary.BigEndian.AppendUint64(reply, uint64(offset+1))
+	switch h.Status {
+	case store.Here:
+		if h.Partition != q.partition { // the other node's index is behind: it does not know which offset it must not go below
+			return begun, relay.NotHere
+		}
+	case store.NotHosted:
+		reply[len(begun)+1] = replyNotHosted
+		return reply, relay.OK
+	default:
+		return begun, relay.NotHere
+	}
+	a := n.answers.Get().(*answer.Answer)
+	defer func() {
+		a.Reset()
+		n.answers.Put(a)
+	}()
+	if err := answer.Resolve(h.View, q.question, a); err != nil {
+		return begun, relay.Failed
+	}
+	return answer.Encode(reply, a), relay.OK
+}
+
+// leastOf is the offset that an answer about a partition must be from, or a later one: none that this node has answered from or
+// acknowledged before.
+func (n *Node) leastOf(partition int32) int64 {
+	return n.copies.Load().seen[partition].Load() - 1
+}
+
+// saw notes that this node has answered from an offset, or acknowledged it.
+func (n *Node) saw(partition int32, offset int64) {
+	if partition < 0 || partition >= n.count() {
+		return
+	}
+	seen := &n.copies.Load().seen[partition]
+	for {
+		was := seen.Load()
+		if was >= offset+1 || seen.CompareAndSwap(was, offset+1) {
+			return
+		}
+	}
+}

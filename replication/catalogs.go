@@ -1,0 +1,132 @@
+package replication
+
+import (
+	"context"
+	"hash/fnv"
+	"iter"
+	"path/filepath"
+
+	"balefire/replication/catalog"
+	"balefire/replication/mutationlog"
+	"balefire/store"
+	"balefire/zones"
+)
+
+// The catalog says which zones there are in partitions that this node does not hold. What it needs of the log, and of the
+// partitions, it gets here.
+
+// openCatalog opens this node's copy of the catalog, and gives the store what it has of other partitions.
+func (n *Node) openCatalog() (*catalog.Catalog, error) {
+	return catalog.Open(catalog.Options{
+		Dir: filepath.Join(n.opts.Dir, "catalog"), Source: catalogSource{n.log}, Publisher: catalogSource{n.log}, Index: n.store,
+		PartitionOf: func(apex zones.Name) int32 { return mutationlog.PartitionOf([]byte(apex.String()), n.count()) },
+		Rank:        n.rank,
+		Logger:      n.logger.With().Str("part", "catalog").Logger(),
+	})
+}
+
+// rank is the place of this node's group among those of the namespace, which is another for each apex: the first one says in the
+// catalog what has become of a zone, the others only if it has not.
+func (n *Node) rank(apex zones.Name) int {
+	groups := n.log.Groups()
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(apex))
+	first := int(h.Sum32() % uint32(max(1, len(groups))))
+	for i, g := range groups {
+		if g.Region == n.opts.Region && g.Group == n.opts.Group {
+			return (i - first + len(groups)) % len(groups)
+		}
+	}
+	return len(groups)
+}
+
+// indexWhole reports whether every zone of the namespace is in the index.
+func (n *Node) indexWhole() bool {
+	c := n.catalog.Load()
+	return c != nil && c.Whole() || n.HoldsAll()
+}
+
+// catalogPosition is how far this node has read the catalog; 0 when there is none.
+func (n *Node) catalogPosition() int64 {
+	if c := n.catalog.Load(); c != nil {
+		return c.Position()
+	}
+	return 0
+}
+
+// catalogSays returns how far the catalog must be read to know of a zone what its record at a position did; -1 when that is not
+// in it yet.
+func (n *Node) catalogSays(apex zones.Name, at store.Position) int64 {
+	c := n.catalog.Load()
+	if c == nil {
+		return 0
+	}
+	if e, ok, err := c.Get(apex); err == nil && ok && e.Offset >= at.Offset {
+		return c.Position()
+	}
+	return -1
+}
+
+// catalogTakesOver gives the index what the catalog has of a partition that was closed.
+func (n *Node) catalogTakesOver(partition int32) {
+	if c := n.catalog.Load(); c != nil {
+		if err := c.TakeOver(partition); err != nil {
+			n.logger.Warn().Err(err).Int32("partition", partition).Msg("the index keeps what it has of a partition that went to another node")
+		}
+	}
+}
+
+// tellCatalog says in the catalog which zones records have made or deleted.
+func (r *replica) tellCatalog(outcomes []store.Outcome) {
+	c := r.node.catalog.Load()
+	if c == nil || !r.node.Holds(r.number) {
+		return // what was missed is told when it has caught up
+	}
+	for _, o := range outcomes {
+		if o.Created || o.Deleted {
+			c.Announce(r.number, o.Zone, o.Created, o.Offset)
+		}
+	}
+}
+
+// reconcileCatalog puts right what the catalog says of a partition that has caught up.
+func (r *replica) reconcileCatalog() {
+	c := r.node.catalog.Load()
+	p := r.opened()
+	if c == nil || p == nil {
+		return
+	}
+	r.node.work.Go(func() {
+		if err := c.Reconcile(r.node.ctx, r.number, zonesOf(p), p.Applied().Offset); err != nil && r.node.ctx.Err() == nil {
+			r.node.logger.Warn().Err(err).Int32("partition", r.number).Msg("the catalog was not compared with the partition")
+		}
+	})
+}
+
+// followCatalog reads the catalog for as long as the node runs.
+func (n *Node) followCatalog(c *catalog.Catalog) {
+	n.work.Go(func() {
+		for {
+			changed := c.Changed()
+			n.progressed()
+			select {
+			case <-changed:
+			case <-n.ctx.Done():
+				return
+			}
+		}
+	})
+	c.Run(n.ctx)
+}
+
+// catalogSource is the log as the catalog knows it.
+type catalogSource struct{ log *mutationlog.Log }
+
+var _ = iter.Seq[int](nil)
+
+func (s catalogSource) TopicID() [16]byte { return s.log.CatalogID() }
+
+func (s catalogSource) Bounds(ctx context.Context) (start, end int64, err error) {
+	b, err := s.log.CatalogBounds(ctx)
+	return b.Start, b.End, err
+}

@@ -1,0 +1,106 @@
+package replication
+
+import (
+	"errors"
+	"fmt"
+
+	"balefire/store"
+	"balefire/zones"
+)
+
+// What a node says of a zone depends on what it holds, and on what it knows of the rest:
+//
+//	zone in a partition that is held          ──► here: answered from the copy
+//	in another one, or one not caught up yet  ──► elsewhere: asked of a node that holds it
+//	no zone, and the index is whole           ──► not hosted
+//	no zone, and it is not                    ──► unavailable: there may be one
+
+// Find returns the view of the zone with the longest hosted apex at or above qname, or says that it is elsewhere. For a DS
+// at an apex it prefers a hosted parent (RFC 4035 §3.1.4.1).
+func (n *Node) Find(qname zones.Name, qtype zones.Type) store.Holding {
+	found := n.store.Find(qname, qtype)
+	if n.HoldsAll() {
+		return found
+	}
+	if err := n.unknown(found, qname, qtype); err != nil {
+		found.Release()
+		return store.Holding{Status: store.Unavailable, Err: err}
+	}
+	return n.placed(found)
+}
+
+// FindHot is Find for those who must not wait: ok is false when Find would have to read the disk, or to think.
+func (n *Node) FindHot(qname zones.Name, qtype zones.Type) (found store.Holding, ok bool) {
+	if n.HoldsAll() {
+		return n.store.FindHot(qname, qtype)
+	}
+	if !n.indexWhole() {
+		return store.Holding{}, false
+	}
+	found, ok = n.store.FindHot(qname, qtype)
+	if !ok || found.Status == store.Unavailable || found.Status == store.Here && !n.Holds(found.Partition) {
+		return store.Holding{}, false // hot zones need no release
+	}
+	return found, true
+}
+
+// placed gives up what was found in a partition that is not held: its copy has not caught up, or can't be read, and others may
+// have it whole.
+func (n *Node) placed(found store.Holding) store.Holding {
+	switch found.Status {
+	case store.Here:
+		if n.Holds(found.Partition) {
+			return found
+		}
+	case store.Unavailable:
+		partition, ok := n.PartitionOf(found.Apex)
+		if found.Apex == "" || !ok || len(n.holders(partition)) == 0 {
+			return found
+		}
+		found.Partition = partition
+	default:
+		return found
+	}
+	elsewhere := store.Holding{Status: store.Elsewhere, Apex: found.Apex, Partition: found.Partition}
+	found.Release()
+	return elsewhere
+}
+
+// errNotKnown says that there may be a zone that this node has not heard of.
+var errNotKnown = errors.New("the namespace is not known yet")
+
+// unknown says why what was found may not be what is hosted; nil when it is.
+func (n *Node) unknown(found store.Holding, qname zones.Name, qtype zones.Type) error {
+	if n.indexWhole() {
+		return nil
+	}
+	return unheard(found, qname, qtype, n)
+}
+
+// holder is what unheard asks a node.
+type holder interface {
+	PartitionOf(apex zones.Name) (partition int32, ok bool)
+	Holds(partition int32) bool
+}
+
+// unheard says why there may be a zone that decides otherwise, in a partition that is not held.
+func unheard(found store.Holding, qname zones.Name, qtype zones.Type, n holder) error {
+	// A DS at an apex is its parent's, which is shorter than what was found.
+	shortest := len(found.Apex)
+	if qtype == zones.TypeDS {
+		shortest = 0
+	}
+	for apex := qname; len(apex) >= shortest; apex = apex.Parent() {
+		p, ok := n.PartitionOf(apex)
+		if !ok {
+			return fmt.Errorf("zone of %s: %w", qname, errNotKnown)
+		}
+		if !n.Holds(p) {
+			return fmt.Errorf("zone of %s: partition %d is not held, and the catalog not read", qname, p)
+		}
+		if apex == zones.Root {
+			break
+		}
+	}
+	return nil
+}

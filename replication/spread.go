@@ -1,0 +1,157 @@
+package replication
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"balefire/replication/assignment"
+	"balefire/store"
+)
+
+// In a replica group of several nodes each has some of the partitions. The group says which; what this file does is to
+// take those, and to give up others without a moment in which nobody answers:
+//
+//	given ──► taken: restored, caught up, ready ──► given to another: leaving, still applied and answered from
+//	                                                      │ when that one is ready
+//	                                                      ▼
+//	                                               let go: closed, its files kept for a while
+//
+// A crash in between leaves files that are opened again when the partition is given to this node, and removed otherwise.
+
+const (
+	// spreadInterval is how often it is looked whether those who get a partition are ready, beside being told.
+	spreadInterval = time.Second
+	// sweepInterval is how often the files of partitions that went elsewhere are looked at.
+	sweepInterval = time.Minute
+)
+
+// joinGroup makes this node a member of its replica group.
+func (n *Node) joinGroup() (*assignment.Assignment, error) {
+	return assignment.Open(assignment.Options{
+		Client: n.log.ClientOptions(), Topic: n.log.MutationsTopic(), TopicID: n.log.TopicID(),
+		Group: n.log.GroupName(n.opts.Region, n.opts.Group), Instance: n.opts.NodeID, Protocol: n.opts.GroupProtocol,
+		File:   filepath.Join(n.opts.Dir, "assignment.json"),
+		Logger: n.logger.With().Str("part", "group").Logger(),
+	})
+}
+
+// spread does what the group says, for as long as the node runs. It alone takes partitions and lets them go.
+func (n *Node) spread() {
+	tick := time.NewTicker(spreadInterval)
+	defer tick.Stop()
+	var swept time.Time
+	for {
+		changed := n.group.Changed()
+		given, _ := n.group.Current()
+		n.assign(given)
+		n.handOver()
+		if time.Since(swept) > sweepInterval {
+			swept = time.Now()
+			n.sweep(given)
+		}
+		select {
+		case <-changed:
+		case <-n.freed:
+		case <-tick.C:
+		case <-n.ctx.Done():
+			return
+		}
+	}
+}
+
+// assign takes the partitions that are given and not here, and marks the others as leaving.
+func (n *Node) assign(given []int32) {
+	for partition := range n.count() {
+		wanted := slices.Contains(given, partition)
+		r := n.replica(partition)
+		if r == nil {
+			if wanted {
+				n.take(partition)
+			}
+			continue
+		}
+		r.mu.Lock()
+		was := r.assigned
+		r.assigned = wanted
+		r.mu.Unlock()
+		if was != wanted {
+			n.logger.Info().Int32("partition", partition).Bool("ours", wanted).Msg("the group has moved a partition")
+			n.stateChanged()
+		}
+	}
+}
+
+// handOver lets those partitions go that are leaving, and that another node of the group is ready for; or that were of no
+// use here yet.
+func (n *Node) handOver() {
+	for r := range n.replicas() {
+		r.mu.Lock()
+		leaving := !r.assigned && !r.letGo
+		r.mu.Unlock()
+		if !leaving || n.Holds(r.number) && !n.succeeded(r.number) {
+			continue
+		}
+		r.mu.Lock()
+		r.letGo = true
+		r.mu.Unlock()
+		n.work.Go(func() {
+			n.letGo(r)
+			select {
+			case n.freed <- struct{}{}:
+			case <-n.ctx.Done():
+			}
+		})
+	}
+}
+
+// letGo stops applying a partition, and closes it. From now on its zones are asked for elsewhere, at the position that
+// this node has answered from, or later.
+func (n *Node) letGo(r *replica) {
+	applied := r.applied().Offset
+	r.cancel()
+	<-r.ended
+	n.saw(r.number, max(applied, r.applied().Offset))
+	if err := r.closePartition(); err != nil {
+		n.logger.Warn().Err(err).Int32("partition", r.number).Msg("closing a partition that went to another node")
+	}
+	r.waiters.fail(ErrNotOpen)
+	if n.ctx.Err() != nil {
+		return
+	}
+	n.marks.forget(r.number)
+	if err := n.store.Leave(r.number); err != nil && !errors.Is(err, os.ErrNotExist) {
+		n.logger.Warn().Err(err).Int32("partition", r.number).Msg("marking the files of a partition that went to another node")
+	}
+	n.catalogTakesOver(r.number)
+	n.copies.Load().at[r.number].Store(nil)
+	n.logger.Info().Int32("partition", r.number).Int64("offset", applied).Msg("partition let go")
+	n.stateChanged()
+}
+
+// sweep removes the files of partitions that went elsewhere long ago, or that take room that is needed.
+func (n *Node) sweep(given []int32) {
+	pressed := errors.Is(n.store.Room(), store.ErrDiskReserve)
+	for partition := range n.count() {
+		if n.replica(partition) != nil || slices.Contains(given, partition) || !n.store.Has(partition) {
+			continue
+		}
+		since, left := n.store.LeftSince(partition)
+		if !left {
+			if err := n.store.Leave(partition); err != nil {
+				n.logger.Warn().Err(err).Int32("partition", partition).Msg("marking the files of a partition that is not this node's")
+			}
+			continue
+		}
+		if !pressed && time.Since(since) < n.opts.KeepLeft {
+			continue
+		}
+		if err := n.store.Remove(partition); err != nil {
+			n.logger.Warn().Err(err).Int32("partition", partition).Msg("removing the files of a partition that went to another node")
+			continue
+		}
+		n.logger.Info().Int32("partition", partition).Msg("files of a partition that went to another node removed")
+	}
+}
