@@ -156,6 +156,29 @@ func NameFromWire(b []byte) (Name, int, error) {
 // lower-case wire-form name, and must not change while the Name is in use.
 func NameView(b []byte) Name { return Name(unsafe.String(unsafe.SliceData(b), len(b))) }
 
+// NameViewFromWire reads the uncompressed name at the start of b without copying it: the Name shares b's
+// memory, which must not change while it is in use. A name with an upper-case letter is refused.
+func NameViewFromWire(b []byte) (Name, int, error) {
+	n, err := wireLen(b)
+	if err != nil {
+		return "", 0, err
+	}
+	if !isLower(b[:n]) {
+		return "", 0, ErrNotWireName
+	}
+	return NameView(b[:n:n]), n, nil
+}
+
+// isLower reports whether b has no ASCII upper-case letter. Length octets of a valid name are none.
+func isLower(b []byte) bool {
+	for _, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			return false
+		}
+	}
+	return true
+}
+
 // wireLen returns the length of the uncompressed name at the start of b.
 func wireLen(b []byte) (int, error) {
 	for i := 0; i < len(b); {

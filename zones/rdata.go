@@ -99,6 +99,24 @@ func CanonicalRData(t Type, rdata []byte) error {
 	return nil
 }
 
+// CheckCanonicalRData returns ErrRData unless rdata is well-formed and in canonical form already, as far as
+// CanonicalRData would see to it. It changes nothing.
+func CheckCanonicalRData(t Type, rdata []byte) error {
+	if t == TypeA && len(rdata) != 4 || t == TypeAAAA && len(rdata) != 16 {
+		return ErrRData
+	}
+	spans, n, err := EmbeddedNames(t, rdata)
+	if err != nil || n == 0 || !layouts[t].lower {
+		return err
+	}
+	for _, s := range spans[:n] {
+		if !isLower(rdata[s.Start:s.End]) {
+			return ErrRData
+		}
+	}
+	return nil
+}
+
 // Target returns the domain name in the RDATA of type t that the server follows, or gives addresses
 // for: of NS, CNAME, DNAME, PTR, MX, SRV, SVCB and HTTPS. It shares rdata's memory, save where letters have to
 // be lower-cased.
