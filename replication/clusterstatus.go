@@ -71,17 +71,17 @@ func (n *Node) groupStatus(ctx context.Context, bounds map[int32]mutationlog.Bou
 		return []GroupStatus{own}
 	}
 	groups := n.log.Groups()
-	all, err := n.log.FetchProgress(ctx, groups)
+	all, err := n.fetchProgress(ctx, groups)
 	list := make([]GroupStatus, len(groups))
 	for i, g := range groups {
 		list[i] = GroupStatus{Region: g.Region, Group: g.Group, Registered: g.Registered}
 		if err == nil {
-			list[i].Err = textOf(all.Err(g))
+			list[i].Err = textOf(all.failed[g])
 		} else {
 			list[i].Err = err.Error()
 			continue
 		}
-		for _, p := range all.Of(g) {
+		for _, p := range all.groups[g] {
 			part := GroupPartition{Partition: p.Partition, Applied: p.Next - 1, Committed: p.Time, Node: p.Node}
 			if b, ok := bounds[p.Partition]; ok {
 				part.Lag = max(0, b.End-p.Next)

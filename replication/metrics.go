@@ -22,6 +22,8 @@ type metrics struct {
 	snapshots       *prometheus.CounterVec
 	scrubs          *prometheus.CounterVec
 	backups         *prometheus.CounterVec
+	digests         *prometheus.CounterVec
+	questions       *prometheus.CounterVec
 	snapshotSeconds prometheus.Gauge
 	logSize         prometheus.Gauge
 	alarms          prometheus.Counter
@@ -55,6 +57,12 @@ func newMetrics(n *Node) *metrics {
 		backups: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "balefire_backups_total", Help: "Backups to the object store: made, fenced (another node was faster), failed.",
 		}, []string{"result"}),
+		digests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "balefire_digests_compared_total", Help: "Digests of partitions compared with those of other nodes of the region: equal, different.",
+		}, []string{"result"}),
+		questions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "balefire_questions_passed_on_total", Help: "Questions about zones that this node does not hold: answered by another node, failed, no-holder.",
+		}, []string{"result"}),
 		snapshotSeconds: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "balefire_local_snapshot_seconds", Help: "How long the last local snapshot took, verification included.",
 		}),
@@ -77,11 +85,19 @@ func newMetrics(n *Node) *metrics {
 	for _, kind := range []string{"refused", "unknown", "too-large", "invalid"} {
 		m.publishFailures.WithLabelValues(kind)
 	}
+	for _, result := range []string{"equal", "different"} {
+		m.digests.WithLabelValues(result)
+	}
+	for _, result := range []string{"answered", "failed", "no-holder"} {
+		m.questions.WithLabelValues(result)
+	}
 	return m
 }
 
+func (m *metrics) asked(result string) { m.questions.WithLabelValues(result).Inc() }
+
 func (m *metrics) kept() []prometheus.Collector {
-	return []prometheus.Collector{m.publishSeconds, m.publishFailures, m.records, m.snapshots, m.scrubs, m.backups, m.snapshotSeconds, m.logSize, m.alarms}
+	return []prometheus.Collector{m.publishSeconds, m.publishFailures, m.records, m.snapshots, m.scrubs, m.backups, m.digests, m.questions, m.snapshotSeconds, m.logSize, m.alarms}
 }
 
 // Describe is for the registry.

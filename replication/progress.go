@@ -123,7 +123,7 @@ func (n *Node) succeededByLog(partition int32) bool {
 	if err != nil {
 		return false
 	}
-	for _, p := range all.Of(own) {
+	for _, p := range all[own] {
 		if p.Partition == partition {
 			return p.Node != "" && p.Node != n.opts.NodeID
 		}
@@ -137,15 +137,31 @@ func (n *Node) Reached(ctx context.Context, at store.Position) ([]Reach, error) 
 		return []Reach{n.reachedHere(at)}, nil
 	}
 	groups := n.log.Groups()
-	all, err := n.log.FetchProgress(ctx, groups)
+	all, err := n.fetchProgress(ctx, groups)
 	if err != nil {
 		return nil, err
 	}
 	reached := make([]Reach, len(groups))
 	for i, g := range groups {
-		reached[i] = reachOf(g, all, at)
+		reached[i] = all.reach(g, at)
 	}
 	return reached, nil
+}
+
+// progressOf is what groups have committed, or why that isn't known.
+type progressOf struct {
+	groups map[mutationlog.Group][]mutationlog.Progress
+	failed map[mutationlog.Group]error
+}
+
+// fetchProgress asks what groups have committed. That it isn't known of some is no error.
+func (n *Node) fetchProgress(ctx context.Context, groups []mutationlog.Group) (progressOf, error) {
+	all, err := n.log.FetchProgress(ctx, groups)
+	var some *mutationlog.ProgressError
+	if errors.As(err, &some) {
+		return progressOf{all, some.Groups}, nil
+	}
+	return progressOf{groups: all}, err
 }
 
 // reachedHere is Reached of a node that is a namespace by itself.
@@ -167,13 +183,14 @@ func (n *Node) reachedHere(at store.Position) Reach {
 	return r
 }
 
-func reachOf(g mutationlog.Group, all mutationlog.ProgressOf, at store.Position) Reach {
+// reach says whether a group has the record at a position.
+func (all progressOf) reach(g mutationlog.Group, at store.Position) Reach {
 	r := Reach{Region: g.Region, Group: g.Group}
-	if err := all.Err(g); err != nil {
+	if err := all.failed[g]; err != nil {
 		r.Err = err.Error()
 		return r
 	}
-	for _, p := range all.Of(g) {
+	for _, p := range all.groups[g] {
 		if p.Partition != at.Partition {
 			continue
 		}
@@ -225,13 +242,13 @@ func (n *Node) missing(ctx context.Context, at store.Position, scope Scope, cata
 			groups = append(groups, g)
 		}
 	}
-	all, err := n.log.FetchProgress(ctx, groups)
+	all, err := n.fetchProgress(ctx, groups)
 	if err != nil {
 		return nil, fmt.Errorf("how far the groups are: %w", err)
 	}
 	for _, g := range groups {
-		r := reachOf(g, all, at)
-		if r.Applied && cataloged && (catalog < 0 || leastCatalog(all.Of(g)) < catalog) {
+		r := all.reach(g, at)
+		if r.Applied && cataloged && (catalog < 0 || leastCatalog(all.groups[g]) < catalog) {
 			r.Applied, r.Err = false, "not all of its nodes have read in the catalog that the zone is there, or gone"
 		}
 		if !r.Applied {

@@ -240,7 +240,7 @@ func (n *Node) stateChanged() {
 func (r *replica) claim(idle map[int32]int64) gossip.Claim {
 	applied := r.applied().Offset
 	r.mu.Lock()
-	c := gossip.Claim{Partition: r.number, Assigned: r.assigned, Position: applied, State: r.state()}
+	c := gossip.Claim{Partition: r.number, Assigned: r.assigned, Position: applied, Checkpoint: -1, State: r.state()}
 	p := r.partition
 	r.mu.Unlock()
 	if p == nil || applied < 0 {
@@ -256,7 +256,7 @@ func (r *replica) claim(idle map[int32]int64) gossip.Claim {
 		whole := digest.Bytes()
 		copy(c.Digest[:], whole[:])
 	} else {
-		c.Checkpoint = 0
+		c.Checkpoint = -1
 	}
 	return c
 }

@@ -237,6 +237,9 @@ func (l *Log) TopicID() [16]byte {
 	return ns.TopicID
 }
 
+// MutationsTopic returns the name of the mutations topic.
+func (l *Log) MutationsTopic() string { return l.mutations }
+
 // Control returns what the control topic says.
 func (l *Log) Control() *Control { return l.control }
 
