@@ -2,8 +2,8 @@ package replication
 
 import (
 	"context"
+	"errors"
 	"hash/fnv"
-	"iter"
 	"path/filepath"
 
 	"balefire/replication/catalog"
@@ -70,8 +70,20 @@ func (n *Node) catalogSays(apex zones.Name, at store.Position) int64 {
 // catalogTakesOver gives the index what the catalog has of a partition that was closed.
 func (n *Node) catalogTakesOver(partition int32) {
 	if c := n.catalog.Load(); c != nil {
-		if err := c.TakeOver(partition); err != nil {
-			n.logger.Warn().Err(err).Int32("partition", partition).Msg("the index keeps what it has of a partition that went to another node")
+		var failed error
+		n.store.ReplaceElsewhere(partition, func(yield func(zones.Name) bool) {
+			for apex, err := range c.Hosted(n.ctx, partition) {
+				if err != nil {
+					failed = err
+					return
+				}
+				if !yield(apex) {
+					return
+				}
+			}
+		})
+		if failed != nil && n.ctx.Err() == nil {
+			n.logger.Error().Err(failed).Int32("partition", partition).Msg("zones of a partition that went to another node may be missing from the index until the next start")
 		}
 	}
 }
@@ -83,8 +95,11 @@ func (r *replica) tellCatalog(outcomes []store.Outcome) {
 		return // what was missed is told when it has caught up
 	}
 	for _, o := range outcomes {
-		if o.Created || o.Deleted {
-			c.Announce(r.number, o.Zone, o.Created, o.Offset)
+		if !o.Created && !o.Deleted {
+			continue
+		}
+		if err := c.Announce(r.node.ctx, r.number, o.Zone, o.Created, o.Offset); err != nil {
+			return // the node is being closed
 		}
 	}
 }
@@ -97,7 +112,12 @@ func (r *replica) reconcileCatalog() {
 		return
 	}
 	r.node.work.Go(func() {
-		if err := c.Reconcile(r.node.ctx, r.number, zonesOf(p), p.Applied().Offset); err != nil && r.node.ctx.Err() == nil {
+		ctx := r.node.ctx
+		applied, apexes, err := p.Apexes(ctx)
+		if err == nil {
+			err = c.Reconcile(ctx, r.number, apexes, applied)
+		}
+		if err != nil && !errors.Is(err, store.ErrClosed) && ctx.Err() == nil {
 			r.node.logger.Warn().Err(err).Int32("partition", r.number).Msg("the catalog was not compared with the partition")
 		}
 	})
@@ -122,11 +142,46 @@ func (n *Node) followCatalog(c *catalog.Catalog) {
 // catalogSource is the log as the catalog knows it.
 type catalogSource struct{ log *mutationlog.Log }
 
-var _ = iter.Seq[int](nil)
-
 func (s catalogSource) TopicID() [16]byte { return s.log.CatalogID() }
 
 func (s catalogSource) Bounds(ctx context.Context) (start, end int64, err error) {
 	b, err := s.log.CatalogBounds(ctx)
 	return b.Start, b.End, err
 }
+
+func (s catalogSource) Open(offset int64) (catalog.Reader, error) {
+	stream, err := s.log.ConsumeCatalog(offset)
+	if err != nil {
+		return nil, err
+	}
+	return catalogReader{stream}, nil
+}
+
+func (s catalogSource) PublishAll(ctx context.Context, records []catalog.Record) error {
+	all := make([]mutationlog.CatalogRecord, len(records))
+	for i, r := range records {
+		all[i] = mutationlog.CatalogRecord{Key: r.Key, Value: r.Value}
+	}
+	return s.log.PublishCatalogAll(ctx, all)
+}
+
+type catalogReader struct{ stream *mutationlog.Stream }
+
+func (r catalogReader) Next(ctx context.Context) ([]catalog.Record, int64, error) {
+	batch, err := r.stream.Next(ctx)
+	if err != nil {
+		var gone *mutationlog.OutOfRangeError
+		var diverged *mutationlog.DivergedError
+		if errors.Is(err, mutationlog.ErrReplaced) || errors.As(err, &gone) || errors.As(err, &diverged) {
+			err = errors.Join(catalog.ErrAnew, err)
+		}
+		return nil, 0, err
+	}
+	records := make([]catalog.Record, len(batch.Records))
+	for i, record := range batch.Records {
+		records[i] = catalog.Record{Offset: record.Offset, Key: record.Key, Value: record.Value}
+	}
+	return records, batch.Next, nil
+}
+
+func (r catalogReader) Close() { r.stream.Close() }

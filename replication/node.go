@@ -12,10 +12,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"balefire/replication/assignment"
 	"balefire/replication/backup"
+	"balefire/replication/catalog"
 	"balefire/replication/mutationlog"
 	"balefire/store"
 	"balefire/zones"
+	"balefire/zones/answer"
 	"balefire/zones/change"
 )
 

@@ -232,8 +232,12 @@ func (b *batch) record(rec *Record) (err error) {
 	out := Outcome{
 		Position: Position{b.p.number, rec.Offset}, Status: StatusApplied, First: rec.Offset, Time: fromMillis(b.now.time),
 	}
+	effects := len(b.effects)
 	if err := b.changeSet(rec, &out); err != nil {
 		return err
+	}
+	for _, e := range b.effects[effects:] {
+		out.Created, out.Deleted = e.kind == effectCreated, e.kind == effectDeleted
 	}
 	var v packer
 	out.pack(&v, true)

@@ -42,7 +42,7 @@ type Holding struct {
 	Apex   zones.Name // "" when NotHosted; shares the memory of the name that was asked for
 	View   zones.View // when Here; for one goroutine
 	Err    error      // when Unavailable
-	// Partition is the zone's, when Here or Elsewhere.
+	// Partition is the zone's, but when NotHosted.
 	Partition int32
 	cold      *coldView
 }
@@ -73,7 +73,10 @@ func (s *Store) FindHot(qname zones.Name, qtype zones.Type) (h Holding, ok bool)
 		return Holding{}, true
 	}
 	if e := s.hot.get(apex, v.Slot); e != nil {
-		return Holding{Status: Here, Apex: apex, View: e.zone}, true
+		return Holding{Status: Here, Apex: apex, View: e.zone, Partition: v.Partition}, true
+	}
+	if s.Partition(v.Partition) == nil {
+		return Holding{Status: Elsewhere, Apex: apex, Partition: v.Partition}, true
 	}
 	return Holding{}, false
 }
@@ -106,21 +109,25 @@ func (s *Store) findCold(qname zones.Name, qtype zones.Type) Holding {
 		}
 		p := s.Partition(v.Partition)
 		if p == nil {
-			return Holding{Status: Unavailable, Apex: apex, Err: ErrNotOpen}
+			return Holding{Status: Elsewhere, Apex: apex, Partition: v.Partition}
 		}
 		view, err := p.openCold(apex)
 		if err != nil {
-			return Holding{Status: Unavailable, Apex: apex, Err: p.suspect(apex, err)}
+			return Holding{Status: Unavailable, Apex: apex, Partition: v.Partition, Err: p.suspect(apex, err)}
 		}
 		if view == nil {
 			p.settle()
+			if v.Slot == noSlot && p.reached.Load() {
+				s.hot.removeElsewhere(apex) // the partition knows better than who said that it has the zone
+			}
 			continue
 		}
 		s.hot.cold.Add(1)
 		if s.fitsMemory(view.z) && p.Suspicious() == nil && s.hot.worthLoading(v.Slot) {
 			s.loader.ask(p, apex)
 		}
-		return Holding{Status: Here, Apex: apex, View: view, cold: view}
+		return Holding{Status: Here, Apex: apex, View: view, Partition: v.Partition, cold: view}
 	}
-	return Holding{Status: Unavailable, Err: fmt.Errorf("zone of %s: %w", qname, ErrNoZone)}
+	apex, v, _ := s.apexOf(qname, qtype)
+	return Holding{Status: Unavailable, Apex: apex, Partition: v.Partition, Err: fmt.Errorf("zone of %s: %w", qname, ErrNoZone)}
 }

@@ -35,6 +35,7 @@ type hotSet struct {
 	ring   []uint32 // slots that CLOCK goes around; some may be empty by now
 	inRing map[uint32]bool
 	hand   int
+	placed map[int32]int          // zones with a slot, by partition
 	missed map[zones.Name]*missed // zones that are being loaded
 }
 
@@ -49,6 +50,9 @@ const maxMissed = 10_000
 
 const slotsPerPage = 1024
 
+// noSlot is that of zones in partitions that are not open here: they are never in memory.
+const noSlot = 1<<32 - 1
+
 type slotPage [slotsPerPage]atomic.Pointer[hotEntry]
 
 // hotEntry is a zone in memory at one position. Only used changes.
@@ -61,7 +65,7 @@ type hotEntry struct {
 }
 
 func newHotSet(limit int64) *hotSet {
-	h := &hotSet{index: apexes.New(), limit: limit, inRing: make(map[uint32]bool), missed: make(map[zones.Name]*missed)}
+	h := &hotSet{index: apexes.New(), limit: limit, inRing: make(map[uint32]bool), placed: make(map[int32]int), missed: make(map[zones.Name]*missed)}
 	h.pages.Store(new([]*slotPage))
 	return h
 }
@@ -105,13 +109,16 @@ func (h *hotSet) worthLoading(slot uint32) bool {
 func (h *hotSet) create(p *Partition, apex zones.Name) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if v, ok := h.index.Get(apex); ok {
+	if v, ok := h.index.Get(apex); ok && v.Slot != noSlot {
 		h.clear(v.Slot)
 		if v.Partition != p.number {
+			h.placed[v.Partition]--
+			h.placed[p.number]++
 			h.index.Put(apex, apexes.Value{Partition: p.number, Slot: v.Slot})
 		}
 		return
 	}
+	h.placed[p.number]++
 	var slot uint32
 	if n := len(h.free); n > 0 {
 		slot, h.free = h.free[n-1], h.free[:n-1]
@@ -135,8 +142,17 @@ func (h *hotSet) remove(apex zones.Name) {
 		return
 	}
 	h.index.Delete(apex)
+	h.giveBack(v)
+}
+
+// giveBack frees the slot of a zone that has one. The caller holds mu.
+func (h *hotSet) giveBack(v apexes.Value) {
+	if v.Slot == noSlot {
+		return
+	}
 	h.clear(v.Slot)
 	h.free = append(h.free, v.Slot)
+	h.placed[v.Partition]--
 }
 
 // drop takes a zone out of memory.
@@ -148,8 +164,11 @@ func (h *hotSet) drop(apex zones.Name) {
 	}
 }
 
-// clear empties a slot. The caller holds mu.
+// clear empties a slot, if it is one. The caller holds mu.
 func (h *hotSet) clear(slot uint32) {
+	if slot == noSlot {
+		return
+	}
 	if old := h.slot(slot).Swap(nil); old != nil {
 		h.bytes.Add(-int64(old.zone.Bytes()))
 		h.count.Add(-1)
@@ -162,7 +181,7 @@ func (h *hotSet) install(e *hotEntry) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	v, ok := h.index.Get(e.apex)
-	if !ok || v.Partition != e.p.number {
+	if !ok || v.Partition != e.p.number || v.Slot == noSlot {
 		return
 	}
 	h.clear(v.Slot)
@@ -187,7 +206,7 @@ func (h *hotSet) patch(p *Partition, apex zones.Name, d zones.Delta, changed int
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	v, ok := h.index.Get(apex)
-	if !ok {
+	if !ok || v.Slot == noSlot {
 		return
 	}
 	place := h.slot(v.Slot)
@@ -288,10 +307,17 @@ func (h *hotSet) closePartition(p *Partition) {
 	}
 }
 
-// zonesOf returns the apexes that the index has of a partition.
+// zonesOf returns the apexes with a slot that the index has of a partition. Without any the index is not gone through: it may
+// have millions of others.
 func (h *hotSet) zonesOf(p *Partition) (apexesOf []zones.Name) {
+	h.mu.Lock()
+	none := h.placed[p.number] == 0
+	h.mu.Unlock()
+	if none {
+		return nil
+	}
 	for apex, v := range h.index.All() {
-		if v.Partition == p.number {
+		if v.Partition == p.number && v.Slot != noSlot {
 			apexesOf = append(apexesOf, zones.Name(strings.Clone(string(apex))))
 		}
 	}

@@ -41,6 +41,9 @@ type Outcome struct {
 	// and Serial are those of the first, which is at offset First. Otherwise First is the record's own.
 	Duplicate bool
 	First     int64
+	// Created and Deleted say that the record made the zone hosted, or ended that. They are not kept: only what Apply returns
+	// has them.
+	Created, Deleted bool
 }
 
 // maxDetail bounds what is kept of a rejection's free text.

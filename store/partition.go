@@ -36,6 +36,7 @@ type Partition struct {
 	published  atomic.Pointer[publication]
 	settled    atomic.Int64 // its offset, once the zones in memory have reached it, too
 	suspicious atomic.Pointer[error]
+	reached    atomic.Bool  // CaughtUp was called: what it does not have is not hosted
 	verified   atomic.Int64 // offset after which changes are kept for increments; −1 for none
 	keptOctets atomic.Int64 // written since then, by this process
 
@@ -294,11 +295,13 @@ func (p *Partition) recover() (err error) {
 	return nil
 }
 
-// CaughtUp says that the partition is as far as it was when it was open before in this store. Until then the zones that
-// it had are Unavailable where it does not have them: they may only not be there yet. The first opening has none.
+// CaughtUp says that the partition is as far as it was when it was open before in this store, and as the rest of the
+// namespace. Until then the zones that it had, or that others say it has, are Unavailable where it does not have them: they may
+// only not be there yet.
 func (p *Partition) CaughtUp() {
 	p.viewMu.Lock()
 	defer p.viewMu.Unlock()
+	p.reached.Store(true)
 	before := p.before
 	p.before = nil
 	if len(before) == 0 {

@@ -12,10 +12,12 @@ package store
 import (
 	"cmp"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -103,6 +105,8 @@ type Store struct {
 	hot    *hotSet
 	loader *loader
 
+	live atomic.Pointer[map[int32]*Partition] // a copy of partitions, for those who must not wait
+
 	mu         sync.RWMutex // guards what follows; held over nothing that waits
 	partitions map[int32]*Partition
 	opening    map[int32]bool
@@ -145,6 +149,7 @@ func New(opts Options) (*Store, error) {
 		partitions: make(map[int32]*Partition),
 		opening:    make(map[int32]bool),
 	}
+	s.copyLive()
 	if err := s.guard.placeBallast(); err != nil {
 		return nil, err
 	}
@@ -180,6 +185,7 @@ func (s *Store) Open(partition int32, topicID [16]byte) (*Partition, error) {
 		return nil, err
 	}
 	s.partitions[partition] = p
+	s.copyLive()
 	p.start()
 	return p, nil
 }
@@ -190,7 +196,14 @@ func (s *Store) forget(p *Partition) {
 	defer s.mu.Unlock()
 	if s.partitions[p.number] == p {
 		delete(s.partitions, p.number)
+		s.copyLive()
 	}
+}
+
+// copyLive makes live what partitions is; s.mu is held, or s not shared yet.
+func (s *Store) copyLive() {
+	live := maps.Clone(s.partitions)
+	s.live.Store(&live)
 }
 
 // Has reports whether the partition's files are there, open or not.
@@ -208,12 +221,8 @@ func (s *Store) WriteBuffers() int64 {
 	return int64(len(s.partitions)) * (s.opts.MemTableSize + s.opts.MemTableSize/4)
 }
 
-// Partition returns an open partition; nil when it is not open.
-func (s *Store) Partition(n int32) *Partition {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.partitions[n]
-}
+// Partition returns an open partition; nil when it is not open. It waits for nothing.
+func (s *Store) Partition(n int32) *Partition { return (*s.live.Load())[n] }
 
 // Partitions returns the open partitions, by number.
 func (s *Store) Partitions() []*Partition {
