@@ -56,7 +56,9 @@ func nodeOptions(t *testing.T, b *Broker, namespace string) Options {
 
 func TestDevelopmentBroker(t *testing.T) {
 	b := startBroker(t, brokerOptions(t.TempDir()))
-	runShared(t, backend{patience: patience, options: func(t *testing.T, namespace, _ string) Options { return nodeOptions(t, b, namespace) }})
+	use := backend{patience: patience, options: func(t *testing.T, namespace, _ string) Options { return nodeOptions(t, b, namespace) }}
+	runEveryLog(t, use)
+	runShared(t, use)
 	select {
 	case err := <-b.Failed():
 		t.Fatal(err)
