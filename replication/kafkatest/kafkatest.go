@@ -23,6 +23,8 @@ type Broker struct {
 	port, controllers string
 	number            int
 	voters            string // of several brokers: who they are
+	tlsFolder         string // "" without TLS
+	tlsPorts          [3]string
 	cmd               *exec.Cmd
 }
 
@@ -56,6 +58,30 @@ func StartThree(tb testing.TB) [3]*Broker {
 	}
 	return all
 }
+
+// StartSecure starts a broker that also listens for TLS, with the files of a folder: broker.pem has a key and a certificate for
+// 127.0.0.1, ca.pem the authority of clients. Those with SASL are the users "plain", "s256" and "s512", each by the mechanism
+// of this name, with the password "secret".
+func StartSecure(tb testing.TB, folder string) *Broker {
+	tb.Helper()
+	b := &Broker{tb: tb, dir: tb.TempDir(), host: "127.0.0.1", port: freePort(tb), controllers: freePort(tb), number: 1, tlsFolder: folder}
+	for i := range b.tlsPorts {
+		b.tlsPorts[i] = freePort(tb)
+	}
+	tb.Cleanup(b.Kill)
+	b.Restart()
+	return b
+}
+
+// TLS, MutualTLS and SASL are the addresses of a broker of StartSecure's that want just TLS, TLS with a certificate, and TLS with
+// a password.
+func (b *Broker) TLS() string { return net.JoinHostPort(b.host, b.tlsPorts[0]) }
+
+// MutualTLS is described at TLS.
+func (b *Broker) MutualTLS() string { return net.JoinHostPort(b.host, b.tlsPorts[1]) }
+
+// SASL is described at TLS.
+func (b *Broker) SASL() string { return net.JoinHostPort(b.host, b.tlsPorts[2]) }
 
 // Number is the broker's, as Kafka's metadata name it.
 func (b *Broker) Number() int { return b.number }
@@ -91,6 +117,9 @@ func (b *Broker) Restart() {
 	b.cmd.Env = append(os.Environ(), "KAFKA_HOST="+b.host, fmt.Sprintf("KAFKA_NODE=%d", b.number))
 	if b.voters != "" {
 		b.cmd.Env = append(b.cmd.Env, "KAFKA_VOTERS="+b.voters)
+	}
+	if b.tlsFolder != "" {
+		b.cmd.Env = append(b.cmd.Env, "KAFKA_TLS="+b.tlsFolder, "KAFKA_TLS_PORTS="+strings.Join(b.tlsPorts[:], " "))
 	}
 	b.cmd.Stdout, b.cmd.Stderr = out, out
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -80,26 +80,8 @@ func TestKafka(t *testing.T) {
 			t.Errorf("complaints %v", about)
 		}
 	})
-	t.Run("records and offsets", func(t *testing.T) {
-		for i := range 20 {
-			if offset := publish(t, l, 3, fmt.Sprint(i)); offset != int64(i) {
-				t.Fatalf("offset %d, want %d", offset, i)
-			}
-		}
-		s, err := l.Consume(3, 15, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		got := read(t, s, 5)
-		if got[0].Offset != 15 || time.Since(got[0].Time) > time.Hour {
-			t.Fatalf("got %+v", got[0])
-		}
-		r, err := l.ReadAt(deadline(t), 3, 7)
-		if err != nil || string(r.Value) != "7" {
-			t.Fatalf("read at 7: %+v, %v", r, err)
-		}
-		if err := l.Trim(deadline(t), 3, 4); err == nil {
+	t.Run("only the embedded log is trimmed", func(t *testing.T) {
+		if err := l.Trim(deadline(t), 3, 0); err == nil {
 			t.Fatal("the brokers' log was trimmed")
 		}
 	})
@@ -120,37 +102,14 @@ func TestKafka(t *testing.T) {
 			}
 		}
 	})
-	t.Run("out of range", func(t *testing.T) {
-		// What retention does, done at once.
-		var to kadm.Offsets
-		to.Add(kadm.Offset{Topic: l.mutations, Partition: 3, At: 10})
-		if done, err := l.admin.DeleteRecords(deadline(t), to); err != nil || done.Error() != nil {
-			t.Fatal(err, done.Error())
-		}
-		for _, at := range []struct {
-			offset int64
-			epoch  int32
-		}{{5, -1}, {5, 0}, {5000, -1}, {5000, 0}} {
-			s, err := l.Consume(3, at.offset, at.epoch)
-			if err != nil {
-				t.Fatal(err)
-			}
-			batch, err := s.Next(deadline(t))
-			var outOfRange *OutOfRangeError
-			var diverged *DivergedError
-			if !errors.As(err, &outOfRange) && !errors.As(err, &diverged) {
-				t.Fatalf("from %d, epoch %d: %d records, %v", at.offset, at.epoch, len(batch.Records), err)
-			}
-			t.Logf("from %d, epoch %d: %v", at.offset, at.epoch, err)
-			s.Close()
-		}
-	})
 	t.Run("as any brokers", func(t *testing.T) {
-		runShared(t, backend{patience: 3 * time.Minute, options: func(t *testing.T, namespace, _ string) Options {
+		b := backend{patience: 3 * time.Minute, options: func(t *testing.T, namespace, _ string) Options {
 			opts := kafkaOptions(t, broker)
 			opts.Namespace, opts.Partitions = namespace, 4
 			return opts
-		}})
+		}}
+		runEveryLog(t, b)
+		runShared(t, b)
 	})
 	t.Run("a compacted catalog", func(t *testing.T) { testCompactedCatalog(t, l) })
 	t.Run("secrets", func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -85,6 +86,7 @@ func explain(err error) error {
 	var unknown x509.UnknownAuthorityError
 	var host x509.HostnameError
 	var record tls.RecordHeaderError
+	var op *net.OpError
 	switch {
 	case err == nil:
 		return nil
@@ -96,6 +98,8 @@ func explain(err error) error {
 		return fmt.Errorf("the brokers' certificate is of an unknown authority: name its file as the CA: %w", err)
 	case errors.As(err, &host):
 		return fmt.Errorf("the brokers' certificate is for other names: use one of them in brokers, or as the server name: %w", err)
+	case errors.As(err, &op) && op.Op == "remote error": // crypto/tls calls the other side's alerts so
+		return fmt.Errorf("the brokers end TLS, as they do when they want a client's certificate or don't accept the one they get: look at its files: %w", err)
 	case errors.As(err, &record):
 		return fmt.Errorf("the brokers don't speak TLS on this port: %w", err)
 	case errors.Is(err, io.EOF):

@@ -1,15 +1,7 @@
 package mutationlog
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,99 +12,61 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
-// authority makes certificates, and keeps them in files.
-type authority struct {
-	t    *testing.T
-	dir  string
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T) *authority {
-	a := &authority{t: t, dir: t.TempDir()}
-	a.cert, a.key = a.issue("ca", &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
-	return a
-}
-
-func (a *authority) file(name string) string { return filepath.Join(a.dir, name+".pem") }
-
-func (a *authority) issue(name string, c *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
-	a.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	c.SerialNumber, c.Subject = big.NewInt(time.Now().UnixNano()), pkix.Name{CommonName: name}
-	c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	parent, signer := a.cert, a.key
-	if parent == nil {
-		parent, signer = c, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	made, err := x509.ParseCertificate(der)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	text, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	for suffix, block := range map[string]*pem.Block{
-		"": {Type: "CERTIFICATE", Bytes: der}, "-key": {Type: "PRIVATE KEY", Bytes: text},
-	} {
-		if err := os.WriteFile(a.file(name+suffix), pem.EncodeToMemory(block), 0o600); err != nil {
-			a.t.Fatal(err)
+// certificates are those of brokers on 127.0.0.1 and of a client, and a stranger's.
+func certificates(t *testing.T) (a, stranger *Authority) {
+	t.Helper()
+	for _, made := range []**Authority{&a, &stranger} {
+		var err error
+		if *made, err = OpenAuthority(t.TempDir()); err != nil {
+			t.Fatal(err)
+		}
+		if err := (*made).Client("client"); err != nil {
+			t.Fatal(err)
 		}
 	}
-	return made, key
+	if err := a.Server("broker", "127.0.0.1"); err != nil {
+		t.Fatal(err)
+	}
+	return a, stranger
 }
 
-// A log on brokers that want TLS, a certificate and a password is reached with the right ones, and with wrong ones its
-// status says what to look at.
-func TestSecurity(t *testing.T) {
-	a := newAuthority(t)
-	a.issue("broker", &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
-	a.issue("client", &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
-	pair, err := tls.LoadX509KeyPair(a.file("broker"), a.file("broker-key"))
-	if err != nil {
-		t.Fatal(err)
+// securityCase is how a node speaks to brokers, and what its status says then.
+type securityCase struct {
+	name      string
+	addresses []string
+	security  Security
+	want      string // of the status; "" when the log is reached
+}
+
+// passwordCases are those of brokers that want TLS and a password.
+func passwordCases(addresses []string, a, stranger *Authority) []securityCase {
+	right := Security{
+		TLS: true, CA: a.CertFile("ca"), Cert: a.CertFile("client"), Key: a.KeyFile("client"),
+		SASL: "plain", User: "plain", Password: "secret", Rack: "rack-1",
 	}
-	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
-	cluster, err := kfake.NewCluster(
-		kfake.NumBrokers(1), kfake.EnableSASL(),
-		kfake.Superuser("PLAIN", "plain", "secret"), kfake.Superuser("SCRAM-SHA-256", "s256", "secret"), kfake.Superuser("SCRAM-SHA-512", "s512", "secret"),
-		kfake.TLS(&tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool}),
-	)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cluster.Close()
-	stranger := newAuthority(t)
-	right := Security{TLS: true, CA: a.file("ca"), Cert: a.file("client"), Key: a.file("client-key"), SASL: "plain", User: "plain", Password: "secret", Rack: "here"}
 	with := func(change func(*Security)) Security { s := right; change(&s); return s }
-	for name, c := range map[string]struct {
-		s    Security
-		want string // of the status; "" when the log is reached
-	}{
-		"plain":             {right, ""},
-		"scram-sha-256":     {with(func(s *Security) { s.SASL, s.User = "scram-sha-256", "s256" }), ""},
-		"scram-sha-512":     {with(func(s *Security) { s.SASL, s.User = "scram-sha-512", "s512" }), ""},
-		"wrong password":    {with(func(s *Security) { s.Password = "wrong" }), "SASL settings"},
-		"another authority": {with(func(s *Security) { s.CA = stranger.file("ca") }), "unknown authority"},
-		"another name":      {with(func(s *Security) { s.ServerName = "other.example" }), "other names"},
-		"no TLS":            {with(func(s *Security) { s.TLS = false }), "TLS"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			client, err := c.s.Options()
+	return []securityCase{
+		{"plain", addresses, right, ""},
+		{"scram-sha-256", addresses, with(func(s *Security) { s.SASL, s.User = "scram-sha-256", "s256" }), ""},
+		{"scram-sha-512", addresses, with(func(s *Security) { s.SASL, s.User = "scram-sha-512", "s512" }), ""},
+		{"wrong password", addresses, with(func(s *Security) { s.Password = "wrong" }), "SASL settings"},
+		{"wrong password, scram", addresses, with(func(s *Security) { s.SASL, s.User, s.Password = "scram-sha-512", "s512", "wrong" }), "SASL settings"},
+		{"another mechanism", addresses, with(func(s *Security) { s.SASL = "scram-sha-512" }), "SASL settings"},
+		{"another authority", addresses, with(func(s *Security) { s.CA = stranger.CertFile("ca") }), "unknown authority"},
+		{"another name", addresses, with(func(s *Security) { s.ServerName = "other.example" }), "other names"},
+		{"no TLS", addresses, with(func(s *Security) { s.TLS = false }), "TLS"},
+	}
+}
+
+func testSecurity(t *testing.T, cases []securityCase) {
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			client, err := c.security.Options()
 			if err != nil {
 				t.Fatal(err)
 			}
 			l, err := Open(Options{
-				Namespace: "secure", Brokers: cluster.ListenAddrs(), Partitions: 2, CacheFile: filepath.Join(t.TempDir(), "control.json"),
+				Namespace: "secure", Brokers: c.addresses, Partitions: 2, CacheFile: filepath.Join(t.TempDir(), "control.json"),
 				Client: client, Logger: zerolog.Nop(),
 			})
 			if err != nil {
@@ -121,30 +75,59 @@ func TestSecurity(t *testing.T) {
 			defer l.Close()
 			tick := time.NewTicker(5 * time.Millisecond)
 			defer tick.Stop()
-			deadline := time.After(30 * time.Second)
+			end := deadline(t).Done()
 			for {
 				s := l.Status()
-				if s.Established && c.want == "" {
-					return
-				}
 				if s.Established {
-					t.Fatal("the log was reached")
+					break
 				}
 				if s.Trying != nil && c.want != "" && strings.Contains(s.Trying.Error(), c.want) {
 					return
 				}
 				select {
 				case <-tick.C:
-				case <-deadline:
+				case <-end:
 					t.Fatalf("status %+v, want %q", s, c.want)
 				}
+			}
+			if c.want != "" {
+				t.Fatal("the log was reached")
+			}
+			// And it can be used, from the replica near by.
+			offset := publish(t, l, 1, c.name)
+			stream, err := l.Consume(1, offset, -1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := read(t, stream, 1); string(got[0].Value) != c.name {
+				t.Fatalf("got %+v", got)
 			}
 		})
 	}
 }
 
+// A log on brokers that want TLS, a certificate and a password is reached with the right ones, and with wrong ones its
+// status says what to look at.
+func TestSecurity(t *testing.T) {
+	a, stranger := certificates(t)
+	pair, err := tls.LoadX509KeyPair(a.CertFile("broker"), a.KeyFile("broker"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster, err := kfake.NewCluster(
+		kfake.NumBrokers(1), kfake.EnableSASL(),
+		kfake.Superuser("PLAIN", "plain", "secret"), kfake.Superuser("SCRAM-SHA-256", "s256", "secret"), kfake.Superuser("SCRAM-SHA-512", "s512", "secret"),
+		kfake.TLS(&tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: a.Pool()}),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	testSecurity(t, passwordCases(cluster.ListenAddrs(), a, stranger))
+}
+
 func TestSecurityFiles(t *testing.T) {
-	a := newAuthority(t)
+	a, _ := certificates(t)
 	empty := filepath.Join(t.TempDir(), "empty.pem")
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -154,8 +137,8 @@ func TestSecurityFiles(t *testing.T) {
 		want string
 	}{
 		{Security{TLS: true, CA: empty}, "no certificate"},
-		{Security{TLS: true, CA: filepath.Join(a.dir, "none")}, "no such file"},
-		{Security{TLS: true, Cert: a.file("ca")}, "key"},
+		{Security{TLS: true, CA: filepath.Join(filepath.Dir(empty), "none")}, "no such file"},
+		{Security{TLS: true, Cert: a.CertFile("ca")}, "key"},
 		{Security{SASL: "gssapi"}, "want plain"},
 	} {
 		if _, err := c.s.Options(); err == nil || !strings.Contains(err.Error(), c.want) {

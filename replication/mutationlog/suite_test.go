@@ -54,6 +54,12 @@ var shared = map[string]func(*testing.T, backend){
 }
 
 func runShared(t *testing.T, b backend) {
+	// Brokers that have never been asked for a group make a topic first, and have no coordinator until then.
+	l := b.open(t, "coordinator", "node")
+	await(t, l, "a coordinator of groups", func() bool {
+		_, err := l.Members(deadline(t), "any", "any")
+		return err == nil
+	})
 	for name, test := range shared {
 		t.Run(name, func(t *testing.T) { test(t, b) })
 	}
