@@ -20,6 +20,7 @@ type ClusterStatus struct {
 	Groups     []GroupStatus // by region and name
 	Nodes      []NodeStatus  // by region, group and ID; of this region, this node included
 	Alarms     []Alarm
+	Troubles   []string // what is wrong with the set-up: two nodes with one ID, clocks that differ, a region's name used twice
 }
 
 // LogStatus is what a node knows of the log.
@@ -30,6 +31,7 @@ type LogStatus struct {
 	Fault       string   // why nothing is applied or published
 	Trying      string   // why the log is out of reach just now
 	Complaints  []string // settings of topics with which something that must hold does not
+	Frozen      string   // where the namespace has moved to: nothing is written here any more; "" otherwise
 }
 
 // GroupStatus is how far a replica group is, by partition.
