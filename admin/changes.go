@@ -3,6 +3,7 @@ package admin
 import (
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -185,7 +186,11 @@ type changeDetail struct {
 // getChange tells what became of a change. It is asked for by its position or, when that is not known, by its
 // own ID, for as long as the partition remembers it.
 func (s *Server) getChange(w http.ResponseWriter, r *http.Request) error {
-	query, err := queryOf(r, "wait", "groups")
+	known := []string{"wait", "groups"}
+	if s.relayed(r) {
+		known = append(known, "partitions")
+	}
+	query, err := queryOf(r, known...)
 	if err != nil {
 		return err
 	}
@@ -209,17 +214,24 @@ func (s *Server) getChange(w http.ResponseWriter, r *http.Request) error {
 	var id zones.ChangeID
 	if b, err := hex.DecodeString(text); err == nil && len(b) == len(id) && strings.ToLower(text) == text {
 		copy(id[:], b)
-		return s.changeByID(w, r, id, wait, groups)
+		partitions, err := s.partitionsOf(query)
+		if err != nil {
+			return err
+		}
+		return s.changeByID(w, r, id, partitions, wait, groups)
 	}
 	return badParameter("{id}", `%q: want a position such as "3@4711", or the 32 hexadecimal digits of a change_id`, text)
 }
 
 func (s *Server) changeAt(w http.ResponseWriter, r *http.Request, at store.Position, wait time.Duration, groups bool) error {
+	pending := changeDetail{changed: changed{ID: at.String(), Position: at.String(), Status: statusPending}}
+	if peers := s.opts.Peers; peers != nil && at.Partition < peers.Partitions() && !peers.Holds(at.Partition) {
+		return s.changeElsewhere(w, r, pending, at, groups)
+	}
 	p := s.opts.Reader.Partition(at.Partition)
 	if p == nil {
 		return newProblem(http.StatusNotFound, "not-found", "partition %d is not here", at.Partition)
 	}
-	pending := changeDetail{changed: changed{ID: at.String(), Position: at.String(), Status: statusPending}}
 	if p.Applied().Offset < at.Offset {
 		if s.beyondLog(r, at) {
 			return newProblem(http.StatusNotFound, "not-found", "there is no record at %s: the log does not reach so far", at)
@@ -266,11 +278,16 @@ const logEndPatience = 2 * time.Second
 const askAgain = 50 * time.Millisecond
 
 // changeByID looks through all partitions, as an ID does not tell which one. That it is found nowhere proves nothing.
-func (s *Server) changeByID(w http.ResponseWriter, r *http.Request, id zones.ChangeID, wait time.Duration, groups bool) error {
+func (s *Server) changeByID(w http.ResponseWriter, r *http.Request, id zones.ChangeID, partitions []int32, wait time.Duration, groups bool) error {
+	_, others := s.divide(partitions)
+	if s.relayed(r) && len(others) > 0 {
+		return notHeld(others[0])
+	}
 	deadline := time.NewTimer(wait)
 	defer deadline.Stop()
 	ticker := time.NewTicker(askAgain)
 	defer ticker.Stop()
+	var unasked []int32
 	for {
 		for _, p := range s.opts.Reader.Partitions() {
 			outcome, err := p.LookupID(id)
@@ -281,11 +298,24 @@ func (s *Server) changeByID(w http.ResponseWriter, r *http.Request, id zones.Cha
 				return err
 			}
 		}
+		if len(others) > 0 {
+			found, nobody := s.askForChange(r, id, others, groups)
+			if found != nil {
+				return writePeerAnswer(w, found)
+			}
+			unasked = nobody
+			ticker.Reset(askPeersAgain)
+		}
 		select {
 		case <-ticker.C:
 			continue
 		case <-deadline.C:
 		case <-r.Context().Done():
+		}
+		if len(unasked) > 0 && s.opts.Peers != nil {
+			p := unheld(unasked[0])
+			p.Detail = fmt.Sprintf("the change %s is not remembered in the partitions that could be asked; no node of this region holds %s just now", id, partitionsText(unasked))
+			return p
 		}
 		return newProblem(http.StatusNotFound, "not-found",
 			"no change %s is remembered here: it was not made, or is not applied yet, or was too long ago", id)

@@ -30,6 +30,7 @@ type clusterView struct {
 	Groups     []groupView `json:"groups"`
 	Nodes      []nodeView  `json:"nodes"`
 	Alarms     []alarmView `json:"alarms"`
+	Troubles   []string    `json:"troubles,omitempty"`
 }
 
 type logView struct {
@@ -39,6 +40,7 @@ type logView struct {
 	Fault       string   `json:"fault,omitempty"`
 	Trying      string   `json:"trying,omitempty"`
 	Complaints  []string `json:"complaints,omitempty"`
+	Frozen      string   `json:"frozen,omitempty"`
 }
 
 type groupView struct {
@@ -142,6 +144,7 @@ func showCluster(c replication.ClusterStatus) clusterView {
 	v := clusterView{
 		Namespace: c.Namespace, Partitions: c.Partitions, Node: c.Node, Region: c.Region, Group: c.Group,
 		Log: logView(c.Log), Groups: make([]groupView, len(c.Groups)), Nodes: make([]nodeView, len(c.Nodes)), Alarms: make([]alarmView, len(c.Alarms)),
+		Troubles: c.Troubles,
 	}
 	for i, g := range c.Groups {
 		partitions := make([]groupPartitionView, len(g.Partitions))

@@ -17,9 +17,10 @@ import (
 
 // demands are what a write's header and query ask for beside its body.
 type demands struct {
-	id   zones.ChangeID
-	keep uint32 // seconds; 0 without an Idempotency-Key
-	wait waiting
+	author string
+	id     zones.ChangeID
+	keep   uint32 // seconds; 0 without an Idempotency-Key
+	wait   waiting
 	// match are preconditions of the header. They come after those of the body, so that the indexes of
 	// those are the client's.
 	match  []zones.Precondition
@@ -32,6 +33,8 @@ const maxKey = 255
 // demandsOf reads the header and the query of a write. Query parameters that are not known are refused; params has
 // those that the handler knows besides.
 func (s *Server) demandsOf(r *http.Request, apex zones.Name, params ...string) (d demands, query url.Values, err error) {
+	from := s.originOf(r)
+	d.author = from.author
 	query, err = queryOf(r, append(params, "wait", "timeout", "reason")...)
 	if err != nil {
 		return d, nil, err
@@ -47,14 +50,16 @@ func (s *Server) demandsOf(r *http.Request, apex zones.Name, params ...string) (
 	}
 	keys := r.Header.Values("Idempotency-Key")
 	if len(keys) == 0 {
-		rand.Read(d.id[:])
+		if d.id = from.id; d.id == (zones.ChangeID{}) {
+			rand.Read(d.id[:])
+		}
 		return d, query, nil
 	}
 	key := keys[0]
 	if len(keys) > 1 || key == "" || len(key) > maxKey {
 		return d, nil, badParameter("Idempotency-Key", "want one, of 1 to %d octets", maxKey)
 	}
-	d.id = keyedID(s.opts.Token.Name, key)
+	d.id = keyedID(d.author, key)
 	d.keep = uint32(s.opts.Limits.KeepKeys / time.Second)
 	return d, query, nil
 }

@@ -38,16 +38,20 @@ func (x *exchange) Write(p []byte) (int, error) {
 // Unwrap lets http.ResponseController set deadlines.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
+// admission lets a request in, perhaps with more known of it, or says why not.
+type admission func(*http.Request) (*http.Request, *problem)
+
 // entry is a route behind its checks.
 type entry struct {
 	route
-	s *Server
+	s     *Server
+	admit admission
 }
 
-func (s *Server) enter(r route) http.Handler { return entry{r, s} }
+func (s *Server) enter(r route, admit admission) http.Handler { return entry{r, s, admit} }
 
 // door is what every request goes through first.
-func (s *Server) door() http.Handler {
+func (s *Server) door(mux *http.ServeMux, admit admission) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		x := &exchange{ResponseWriter: w, id: requestID(r)}
@@ -66,13 +70,13 @@ func (s *Server) door() http.Handler {
 			}
 		}()
 		// The mux would redirect paths that it can tidy up, and word refusals in its own way.
-		handler, _ := s.mux.Handler(r)
+		handler, _ := mux.Handler(r)
 		if e, ok := handler.(entry); ok {
 			x.route = e.pattern
-			s.mux.ServeHTTP(x, r)
+			mux.ServeHTTP(x, r)
 			return
 		}
-		if p := s.authorize(r); p != nil {
+		if _, p := admit(r); p != nil {
 			s.refuse(x, p)
 			return
 		}
@@ -116,28 +120,33 @@ func (p *probe) Header() http.Header         { return p.header }
 func (p *probe) Write(b []byte) (int, error) { return len(b), nil }
 func (p *probe) WriteHeader(status int)      { p.status = status }
 
-// authorize returns nil for a request with a valid token.
-func (s *Server) authorize(r *http.Request) *problem {
+// authorize lets requests with a valid token in.
+func (s *Server) authorize(r *http.Request) (*http.Request, *problem) {
 	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") || !s.opts.Token.accepts(strings.TrimSpace(secret)) {
-		return newProblem(http.StatusUnauthorized, "unauthorized", "send it as Authorization: Bearer TOKEN")
+		return nil, newProblem(http.StatusUnauthorized, "unauthorized", "send it as Authorization: Bearer TOKEN")
 	}
-	return nil
+	return r, nil
 }
 
 func (e entry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := w.(*exchange)
 	if !e.open {
-		if p := e.s.authorize(r); p != nil {
+		admitted, p := e.admit(r)
+		if p != nil {
 			e.s.refuse(x, p)
 			return
+		}
+		r = admitted
+		if e.s.opts.Node != "" {
+			x.Header().Set(nodeHeader, e.s.opts.Node)
 		}
 		select {
 		case e.s.slots <- struct{}{}:
 			defer func() { <-e.s.slots }()
 		default:
 			p := newProblem(http.StatusServiceUnavailable, "busy", "%d requests are under way, and no more are taken", cap(e.s.slots))
-			p.retryAfter = 1
+			p.retryAfter, p.declined = 1, e.s.relayed(r)
 			e.s.refuse(x, p)
 			return
 		}
@@ -145,7 +154,7 @@ func (e entry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength == 0 {
 		patient(x)
 	}
-	if err := e.serve(x, r); err != nil {
+	if err := e.s.serveRoute(x, r, e.route); err != nil {
 		e.s.refuse(x, problemOf(err))
 	}
 }

@@ -28,9 +28,17 @@ type found struct {
 	Detail   string   `json:"detail,omitempty"`
 }
 
+// lookupUnavailable is the status of what is not known.
+const lookupUnavailable = "unavailable"
+
 type question struct {
 	apex, name zones.Name
 	rtype      zones.Type
+}
+
+// lookedUp has an answer for each question, in their order.
+type lookedUp struct {
+	Results []found `json:"results"`
 }
 
 // lookupWorkers is how many zones of one look-up are read at once.
@@ -49,18 +57,28 @@ func (s *Server) postLookup(w http.ResponseWriter, r *http.Request) error {
 	if err := f.err(); err != nil {
 		return err
 	}
-	byZone := map[zones.Name][]int{}
-	for i, q := range questions {
-		byZone[q.apex] = append(byZone[q.apex], i)
-	}
 	answers := make([]found, len(questions))
 	budget := &octetBudget{left: s.opts.Limits.PageOctets}
+	here, others := s.placeQuestions(r, questions)
+	var asking sync.WaitGroup
+	asking.Go(func() { s.lookElsewhere(r, questions, others, answers, budget) })
+	s.lookHere(r.Context(), questions, here, answers, budget)
+	asking.Wait()
+	if budget.spent() {
+		return newProblem(http.StatusRequestEntityTooLarge, "too-large",
+			"the answer would have more than %d octets of RDATA: ask for fewer at once", s.opts.Limits.PageOctets)
+	}
+	return writeJSON(w, http.StatusOK, lookedUp{answers})
+}
+
+// lookHere answers the questions about zones that this node can speak of, zone by zone.
+func (s *Server) lookHere(ctx context.Context, questions []question, byZone map[zones.Name][]int, answers []found, budget *octetBudget) {
 	apexes := make(chan zones.Name)
 	var workers sync.WaitGroup
 	for range min(lookupWorkers, len(byZone)) {
 		workers.Go(func() {
 			for apex := range apexes {
-				s.lookIn(r.Context(), apex, questions, byZone[apex], answers, budget)
+				s.lookIn(ctx, apex, questions, byZone[apex], answers, budget)
 			}
 		})
 	}
@@ -69,13 +87,6 @@ func (s *Server) postLookup(w http.ResponseWriter, r *http.Request) error {
 	}
 	close(apexes)
 	workers.Wait()
-	if budget.spent() {
-		return newProblem(http.StatusRequestEntityTooLarge, "too-large",
-			"the answer would have more than %d octets of RDATA: ask for fewer at once", s.opts.Limits.PageOctets)
-	}
-	return writeJSON(w, http.StatusOK, struct {
-		Results []found `json:"results"`
-	}{answers})
 }
 
 func (s *Server) readQuestions(f *form, body value) []question {
@@ -145,9 +156,9 @@ func (s *Server) lookIn(ctx context.Context, apex zones.Name, questions []questi
 		case errors.Is(err, store.ErrNoZone):
 			a.Status = "no-such-zone"
 		case err != nil:
-			a.Status, a.Detail = "unavailable", s.told(err)
+			a.Status, a.Detail = lookupUnavailable, s.told(err)
 		case ctx.Err() != nil || budget.spent():
-			a.Status = "unavailable"
+			a.Status = lookupUnavailable
 		default:
 			s.look(reading, q, a, budget)
 		}
@@ -157,7 +168,7 @@ func (s *Server) lookIn(ctx context.Context, apex zones.Name, questions []questi
 func (s *Server) look(reading *store.Reading, q question, a *found, budget *octetBudget) {
 	set, ok, err := reading.RRset(q.name, zones.Key{Type: q.rtype})
 	if err != nil {
-		a.Status, a.Detail = "unavailable", s.told(err)
+		a.Status, a.Detail = lookupUnavailable, s.told(err)
 		return
 	}
 	serial := uint32(reading.Info.Serial)

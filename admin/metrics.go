@@ -15,6 +15,7 @@ type metrics struct {
 	durations *prometheus.HistogramVec // route
 	changes   *prometheus.CounterVec   // result
 	imports   *prometheus.CounterVec   // result
+	passed    *prometheus.CounterVec   // result
 	importing prometheus.Gauge
 }
 
@@ -33,6 +34,9 @@ func newMetrics() *metrics {
 		imports: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "balefire_admin_imports_total", Help: "Zone files taken, by what became of them.",
 		}, []string{"result"}),
+		passed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "balefire_admin_passed_on_total", Help: "Requests passed on to other nodes, one for each node that was tried, by what came of it.",
+		}, []string{"result"}),
 		importing: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "balefire_admin_imports_running", Help: "Zone files that are being taken.",
 		}),
@@ -40,7 +44,7 @@ func newMetrics() *metrics {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.durations, m.changes, m.imports, m.importing}
+	return []prometheus.Collector{m.requests, m.durations, m.changes, m.imports, m.passed, m.importing}
 }
 
 // Describe and Collect make metrics one collector.

@@ -34,7 +34,8 @@ type problem struct {
 	Line   int    `json:"line,omitempty"`
 	Column int    `json:"column,omitempty"`
 
-	retryAfter int // seconds; 0: not said
+	retryAfter int  // seconds; 0: not said
+	declined   bool // nothing was done, and another node may do it
 	allow      string
 	cause      error // for the log
 }
@@ -66,6 +67,7 @@ var problemTitles = map[string]string{
 	"log-unavailable":     "Changes can't be taken now",
 	"outcome-unknown":     "The change may have been made, or may be made later, or not",
 	"unavailable":         "What is asked for can't be read now",
+	"not-held":            "Another node was asked that does not hold what is asked for",
 	"not-known":           "This server can't tell",
 	"internal":            "Something went wrong in the server",
 }
@@ -200,6 +202,9 @@ func writeProblem(w http.ResponseWriter, p *problem) {
 	h.Set("Cache-Control", "no-store")
 	if p.retryAfter > 0 {
 		h.Set("Retry-After", fmt.Sprint(p.retryAfter))
+	}
+	if p.declined {
+		h.Set(declinedHeader, "true")
 	}
 	if p.allow != "" {
 		h.Set("Allow", p.allow)

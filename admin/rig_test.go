@@ -117,6 +117,12 @@ func (b *syncBuffer) String() string {
 
 func newRig(t *testing.T, adapt func(*Options)) *rig {
 	t.Helper()
+	return newRigOver(t, startNode(t), adapt)
+}
+
+// startNode starts a node with the embedded log, and waits until it is ready.
+func startNode(t *testing.T) *replication.Node {
+	t.Helper()
 	dir := t.TempDir()
 	opts := replication.Options{Dir: dir, Store: storetest.Options(t, dir), Logger: zerolog.Nop()}
 	opts.Log = mutationlog.Options{Namespace: "test", Partitions: 3}
@@ -137,6 +143,12 @@ func newRig(t *testing.T, adapt func(*Options)) *rig {
 			t.Fatal(reasons)
 		}
 	}
+	return node
+}
+
+// newRigOver is newRig before a node that there is already.
+func newRigOver(t *testing.T, node *replication.Node, adapt func(*Options)) *rig {
+	t.Helper()
 	r := &rig{t: t, node: node, faults: &faults{Publisher: node}, client: &http.Client{}, log: &syncBuffer{}}
 	o := Options{
 		Listen: "127.0.0.1:0", Reader: node.Store(), Publisher: r.faults, Ready: node.Ready,
@@ -146,6 +158,7 @@ func newRig(t *testing.T, adapt func(*Options)) *rig {
 	if adapt != nil {
 		adapt(&o)
 	}
+	var err error
 	if r.server, err = New(o); err != nil {
 		t.Fatal(err)
 	}

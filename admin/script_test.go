@@ -24,7 +24,18 @@ import (
 // A JSON answer must have the members given, "-" meaning that one is absent and "*" anything; arrays must be whole.
 // "$name" keeps a text, or demands the one kept before, and stands for it in later requests. Other bodies must be equal.
 // After every refusal (4xx), the runner makes sure that all zones are as they were.
+//
+// Each is run on a node by itself, and on one that holds nothing, in a region of two others that do.
 func TestScripts(t *testing.T) {
+	t.Run("alone", func(t *testing.T) {
+		testScripts(t, func(t *testing.T) *rig { return newRig(t, nil) })
+	})
+	t.Run("passed on", func(t *testing.T) {
+		testScripts(t, func(t *testing.T) *rig { return newRegion(t, nil, nil, []int32{0, 2}, []int32{1}).members[0].rig })
+	})
+}
+
+func testScripts(t *testing.T, start func(*testing.T) *rig) {
 	files, err := filepath.Glob("../testdata/api/*.txt")
 	if err != nil || len(files) < 5 {
 		t.Fatalf("%d scripts, %v", len(files), err)
@@ -36,7 +47,7 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := &script{rig: newRig(t, nil), kept: map[string]string{}}
+			s := &script{rig: start(t), kept: map[string]string{}}
 			line := 1
 			for _, block := range strings.Split(string(text), "\n\n") {
 				s.run(fmt.Sprintf("%s:%d", filepath.Base(file), line), strings.Trim(block, "\n"))

@@ -46,7 +46,7 @@ type Publisher interface {
 
 // Reader is what is read of the node's zones. *store.Store satisfies it.
 type Reader interface {
-	Zones(prefix string, after zones.Name, limit int) (store.ZonePage, error)
+	ZonesIn(partitions []int32, prefix string, after zones.Name, limit int) (store.ZonePage, error)
 	Read(apex zones.Name) (*store.Reading, error)
 	History(apex zones.Name, before int64, limit int) ([]store.HistoryEntry, error)
 	HistoryAt(position store.Position) (zones.Name, store.HistoryEntry, error)
@@ -72,6 +72,10 @@ type Options struct {
 	Draining *atomic.Bool
 	// Node is the node's name.
 	Node string
+	// Peers are the other nodes of the region, which hold what this one does not. Nil: it is by itself. Node is needed with them.
+	Peers Peers
+	// Backups makes backups of this node's partitions. Nil: there are none.
+	Backups Backups
 	// Status is what is known of the cluster. Nil: nothing.
 	Status func(context.Context) (replication.ClusterStatus, error)
 	// Groups is what is known of replica groups. Nil: nothing, and no change can be waited for but on this node.
@@ -94,7 +98,8 @@ type Options struct {
 type Server struct {
 	opts    Options
 	log     zerolog.Logger
-	mux     *http.ServeMux
+	mux     *http.ServeMux // of clients
+	passed  *http.ServeMux // of other nodes
 	metrics *metrics
 	http    *http.Server
 	slots   chan struct{} // requests under way
@@ -114,6 +119,9 @@ func New(opts Options) (*Server, error) {
 	if opts.Token.isZero() {
 		return nil, errors.New("admin: a token is needed")
 	}
+	if opts.Peers != nil && opts.Node == "" {
+		return nil, errors.New("admin: Peers need to be told who passes requests on: Node")
+	}
 	opts.Limits.setDefaults()
 	if opts.TempDir == "" {
 		opts.TempDir = os.TempDir()
@@ -128,7 +136,7 @@ func New(opts Options) (*Server, error) {
 		opts.Draining = new(atomic.Bool)
 	}
 	s := &Server{
-		opts: opts, log: opts.Logger, mux: http.NewServeMux(), metrics: newMetrics(),
+		opts: opts, log: opts.Logger, mux: http.NewServeMux(), passed: http.NewServeMux(), metrics: newMetrics(),
 		slots:   make(chan struct{}, opts.Limits.Requests),
 		imports: newImportSlots(opts.Limits.Imports),
 	}
@@ -136,14 +144,17 @@ func New(opts Options) (*Server, error) {
 		return nil, fmt.Errorf("metrics of the API: %w", err)
 	}
 	for r := range s.routes() {
-		s.mux.Handle(r.pattern, s.enter(r))
+		s.mux.Handle(r.pattern, s.enter(r, s.authorize))
+		if r.subject != ofNode {
+			s.passed.Handle(r.pattern, s.enter(r, identify))
+		}
 	}
 	l := &opts.Limits
 	s.http = &http.Server{
-		Handler:           s.door(),
+		Handler:           s.door(s.mux, s.authorize),
 		ReadHeaderTimeout: l.HeaderTimeout,
 		ReadTimeout:       l.BodyTimeout,
-		WriteTimeout:      l.MaxWait + l.PublishTimeout + l.BodyTimeout,
+		WriteTimeout:      l.answerTimeout(),
 		IdleTimeout:       l.IdleTimeout,
 		MaxHeaderBytes:    32 << 10,
 		// net/http tells of broken connections here, which anyone can make.
@@ -210,41 +221,43 @@ func (s *Server) Shutdown(ctx context.Context) error {
 type route struct {
 	pattern string // as http.ServeMux takes it
 	open    bool   // without a token
+	subject subject
 	serve   func(w http.ResponseWriter, r *http.Request) error
 }
 
 func (s *Server) routes() iter.Seq[route] {
 	return func(yield func(route) bool) {
 		for _, r := range []route{
-			{"GET /healthz", true, s.getHealth},
-			{"GET /readyz", true, s.getReady},
-			{"GET /metrics", true, s.getMetrics},
-			{"GET /openapi.json", true, s.getOpenAPI},
+			{"GET /healthz", true, ofNode, s.getHealth},
+			{"GET /readyz", true, ofNode, s.getReady},
+			{"GET /metrics", true, ofNode, s.getMetrics},
+			{"GET /openapi.json", true, ofNode, s.getOpenAPI},
 
-			{"GET /v1/zones", false, s.getZones},
-			{"POST /v1/zones", false, s.postZones},
-			{"GET /v1/zones/{zone}", false, s.getZone},
-			{"PATCH /v1/zones/{zone}", false, s.patchZone},
-			{"DELETE /v1/zones/{zone}", false, s.deleteZone},
-			{"GET /v1/zones/{zone}/file", false, s.getFile},
-			{"PUT /v1/zones/{zone}/file", false, s.putFile},
-			{"GET /v1/zones/{zone}/rrsets", false, s.getRRsets},
-			{"PUT /v1/zones/{zone}/rrsets", false, s.putRRsets},
-			{"GET /v1/zones/{zone}/rrsets/{owner}/{type}", false, s.getRRset},
-			{"PUT /v1/zones/{zone}/rrsets/{owner}/{type}", false, s.putRRset},
-			{"DELETE /v1/zones/{zone}/rrsets/{owner}/{type}", false, s.deleteRRset},
-			{"POST /v1/zones/{zone}/changes", false, s.postChanges},
-			{"GET /v1/zones/{zone}/history", false, s.getHistory},
-			{"POST /v1/zones/{zone}/rollback", false, s.postRollback},
-			{"GET /v1/changes/{id}", false, s.getChange},
-			{"POST /v1/lookup", false, s.postLookup},
+			{"GET /v1/zones", false, ofRegion, s.getZones},
+			{"POST /v1/zones", false, ofBody, s.postZones},
+			{"GET /v1/zones/{zone}", false, ofZone, s.getZone},
+			{"PATCH /v1/zones/{zone}", false, ofZone, s.patchZone},
+			{"DELETE /v1/zones/{zone}", false, ofZone, s.deleteZone},
+			{"GET /v1/zones/{zone}/file", false, ofZone, s.getFile},
+			{"PUT /v1/zones/{zone}/file", false, ofFile, s.putFile},
+			{"GET /v1/zones/{zone}/rrsets", false, ofZone, s.getRRsets},
+			{"PUT /v1/zones/{zone}/rrsets", false, ofZone, s.putRRsets},
+			{"GET /v1/zones/{zone}/rrsets/{owner}/{type}", false, ofZone, s.getRRset},
+			{"PUT /v1/zones/{zone}/rrsets/{owner}/{type}", false, ofZone, s.putRRset},
+			{"DELETE /v1/zones/{zone}/rrsets/{owner}/{type}", false, ofZone, s.deleteRRset},
+			{"POST /v1/zones/{zone}/changes", false, ofZone, s.postChanges},
+			{"GET /v1/zones/{zone}/history", false, ofZone, s.getHistory},
+			{"POST /v1/zones/{zone}/rollback", false, ofZone, s.postRollback},
+			{"GET /v1/changes/{id}", false, ofRegion, s.getChange},
+			{"POST /v1/lookup", false, ofRegion, s.postLookup},
+			{"POST /v1/backups", false, ofRegion, s.postBackups},
 
-			{"GET /v1/cluster", false, s.getCluster},
-			{"GET /v1/groups", false, s.getGroups},
-			{"DELETE /v1/groups/{region}/{group}", false, s.deleteGroup},
-			{"GET /v1/node", false, s.getNode},
-			{"POST /v1/node/drain", false, s.postDrain},
-			{"DELETE /v1/node/drain", false, s.deleteDrain},
+			{"GET /v1/cluster", false, ofNode, s.getCluster},
+			{"GET /v1/groups", false, ofNode, s.getGroups},
+			{"DELETE /v1/groups/{region}/{group}", false, ofNode, s.deleteGroup},
+			{"GET /v1/node", false, ofNode, s.getNode},
+			{"POST /v1/node/drain", false, ofNode, s.postDrain},
+			{"DELETE /v1/node/drain", false, ofNode, s.deleteDrain},
 		} {
 			if !yield(r) {
 				return
@@ -290,6 +303,11 @@ type Limits struct {
 	StallTimeout time.Duration
 	MinRate      int64 // octets a second of a zone file; 16 KiB
 
+	// PeerWait is how long another node may take until it begins to answer, where it has only to read; 10 s.
+	PeerWait time.Duration
+	// LongWait is how long backups may take, and another node with an import; 1 hour.
+	LongWait time.Duration
+
 	// KeepKeys is for how long an Idempotency-Key is remembered; 24 hours.
 	KeepKeys time.Duration
 }
@@ -316,8 +334,13 @@ func (l *Limits) setDefaults() {
 	orDefault(&l.IdleTimeout, time.Minute)
 	orDefault(&l.StallTimeout, 30*time.Second)
 	orDefault(&l.MinRate, 16<<10)
+	orDefault(&l.PeerWait, 10*time.Second)
+	orDefault(&l.LongWait, time.Hour)
 	orDefault(&l.KeepKeys, 24*time.Hour)
 }
+
+// answerTimeout bounds a request with a short body, from its header to the end of its answer.
+func (l *Limits) answerTimeout() time.Duration { return l.MaxWait + l.PublishTimeout + l.BodyTimeout }
 
 func orDefault[T comparable](field *T, value T) {
 	var zero T

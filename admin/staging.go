@@ -158,7 +158,7 @@ func (t *stager) abort(ctx context.Context) {
 	if t.index == 0 {
 		return
 	}
-	cs := &zones.ChangeSet{Zone: t.j.apex, Author: t.j.s.opts.Token.Name, Ops: []zones.Op{zones.OpStageAbort{Stage: t.id}}}
+	cs := &zones.ChangeSet{Zone: t.j.apex, Author: t.j.author, Ops: []zones.Op{zones.OpStageAbort{Stage: t.id}}}
 	rand.Read(cs.ID[:])
 	if _, err := t.j.s.publish(ctx, cs); err != nil {
 		t.j.s.log.Debug().Err(err).Str("zone", t.j.apex.String()).Msg("staged zone not given up")

@@ -54,7 +54,7 @@ type submission struct {
 // changeSet begins a change set as the demands say. Preconditions of the body come before those of the header.
 func (s *Server) changeSet(apex zones.Name, d demands, body ...zones.Precondition) *zones.ChangeSet {
 	return &zones.ChangeSet{
-		ID: d.id, Zone: apex, Author: s.opts.Token.Name, Reason: d.reason, Keep: d.keep,
+		ID: d.id, Zone: apex, Author: d.author, Reason: d.reason, Keep: d.keep,
 		Preconditions: append(body, d.match...),
 	}
 }

@@ -38,38 +38,6 @@ func showZone(z store.ZoneInfo) zoneInfo {
 	}
 }
 
-// defaultPage is how many entries a page has when the client says nothing.
-const defaultPage = 100
-
-func (s *Server) getZones(w http.ResponseWriter, r *http.Request) error {
-	query, err := queryOf(r, "prefix", "after", "limit")
-	if err != nil {
-		return err
-	}
-	limit, err := limitOf(query, defaultPage, s.opts.Limits.Page)
-	if err != nil {
-		return err
-	}
-	var after zones.Name
-	if query.Has("after") {
-		if after, err = zones.ParseName(query.Get("after")); err != nil {
-			return badParameter("?after", "%v", err)
-		}
-	}
-	page, err := s.opts.Reader.Zones(query.Get("prefix"), after, limit)
-	if err != nil {
-		return err
-	}
-	answer := struct {
-		Zones []zoneInfo `json:"zones"`
-		Next  string     `json:"next,omitempty"`
-	}{Zones: make([]zoneInfo, 0, len(page.Zones)), Next: page.Next.String()}
-	for _, z := range page.Zones {
-		answer.Zones = append(answer.Zones, showZone(z))
-	}
-	return writeJSON(w, http.StatusOK, answer)
-}
-
 func (s *Server) getZone(w http.ResponseWriter, r *http.Request) error {
 	apex, err := zoneOf(r)
 	if err != nil {
@@ -99,6 +67,9 @@ func (s *Server) read(apex zones.Name) (*store.Reading, error) {
 // reading opens a zone for reading. The error is store.ErrNoZone only when it is known that there is no such zone, which
 // takes its partition.
 func (s *Server) reading(apex zones.Name) (*store.Reading, error) {
+	if partition, elsewhere := s.elsewhere(apex); elsewhere {
+		return nil, unheld(partition)
+	}
 	reading, err := s.opts.Reader.Read(apex)
 	if !isNoZone(err) {
 		return reading, err

@@ -20,8 +20,7 @@ type ClusterStatus struct {
 	Groups     []GroupStatus // by region and name
 	Nodes      []NodeStatus  // by region, group and ID; of this region, this node included
 	Alarms     []Alarm
-	// Troubles are what is wrong with how the namespace is set up: two nodes with one id, clocks that differ.
-	Troubles []string
+	Troubles   []string // what is wrong with the set-up: two nodes with one ID, clocks that differ, a region's name used twice
 }
 
 // LogStatus is what a node knows of the log.
@@ -32,7 +31,7 @@ type LogStatus struct {
 	Fault       string   // why nothing is applied or published
 	Trying      string   // why the log is out of reach just now
 	Complaints  []string // settings of topics with which something that must hold does not
-	Frozen      string   // where the namespace was moved to; nothing is published any more. "": it was not
+	Frozen      string   // where the namespace has moved to: nothing is written here any more; "" otherwise
 }
 
 // GroupStatus is how far a replica group is, by partition.

@@ -52,10 +52,25 @@ type ZonePage struct {
 // after ("" = from the start) whose presentation form begins with prefix. Zones of different partitions may
 // be from different positions.
 func (s *Store) Zones(prefix string, after zones.Name, limit int) (ZonePage, error) {
+	return zonesOf(s.Partitions(), prefix, after, limit)
+}
+
+// ZonesIn is Zones of some partitions; ErrNotOpen when one of them is not open.
+func (s *Store) ZonesIn(partitions []int32, prefix string, after zones.Name, limit int) (ZonePage, error) {
+	open := make([]*Partition, len(partitions))
+	for i, number := range partitions {
+		if open[i] = s.Partition(number); open[i] == nil {
+			return ZonePage{}, fmt.Errorf("partition %d: %w", number, ErrNotOpen)
+		}
+	}
+	return zonesOf(open, prefix, after, limit)
+}
+
+func zonesOf(partitions []*Partition, prefix string, after zones.Name, limit int) (ZonePage, error) {
 	prefix, limit = strings.ToLower(prefix), max(limit, 1)
 	var page ZonePage
 	var bound zones.Name // up to here every partition has been looked at; "" when to the end
-	for _, p := range s.Partitions() {
+	for _, p := range partitions {
 		stopped, err := p.zonePage(prefix, after, limit, &page.Zones)
 		if err != nil {
 			return ZonePage{}, err

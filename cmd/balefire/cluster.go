@@ -23,6 +23,7 @@ type cluster struct {
 	Groups     []clusterGroup `json:"groups"`
 	Nodes      []clusterNode  `json:"nodes"`
 	Alarms     []clusterAlarm `json:"alarms"`
+	Troubles   []string       `json:"troubles,omitempty"`
 }
 
 type clusterLog struct {
@@ -32,6 +33,7 @@ type clusterLog struct {
 	Fault       string   `json:"fault,omitempty"`
 	Trying      string   `json:"trying,omitempty"`
 	Complaints  []string `json:"complaints,omitempty"`
+	Frozen      string   `json:"frozen,omitempty"`
 }
 
 type clusterGroup struct {
@@ -148,6 +150,12 @@ func (c cluster) print(w io.Writer, partitions bool) error {
 	fmt.Fprintf(w, "log       %s\n", c.Log)
 	for _, complaint := range c.Log.Complaints {
 		fmt.Fprintf(w, "          unsafe: %s\n", complaint)
+	}
+	if c.Log.Frozen != "" {
+		fmt.Fprintf(w, "          frozen: the namespace has moved to %s\n", c.Log.Frozen)
+	}
+	for _, trouble := range c.Troubles {
+		fmt.Fprintf(w, "trouble   %s\n", trouble)
 	}
 	fmt.Fprintln(w)
 	t := newTable(w, "REGION", "GROUP", "PARTITIONS", "LAG", "BEHIND", "NOTE")
