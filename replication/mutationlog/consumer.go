@@ -69,7 +69,7 @@ type Stream struct {
 }
 
 // Next waits for records and returns them. An error that is a *OutOfRangeError, *DivergedError, *MismatchError, or marked
-// ErrClosed or ErrCorrupt is the end of the stream; records before it have been given. The context's error leaves the stream as
+// ErrClosed, ErrReplaced or ErrCorrupt is the end of the stream; records before it have been given. The context's error leaves the stream as
 // it is. Any other error is the brokers' and may pass: calling again goes on where the stream was.
 func (s *Stream) Next(ctx context.Context) (Batch, error) {
 	for {
@@ -272,6 +272,17 @@ func (c *consumer) fail(failure error) {
 	}
 	for _, s := range c.streams {
 		s.stop(failure)
+	}
+}
+
+// failTopic ends the streams of a topic; new ones can be opened.
+func (c *consumer) failTopic(topic string, failure error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, s := range c.streams {
+		if key.topic == topic {
+			s.stop(failure)
+		}
 	}
 }
 

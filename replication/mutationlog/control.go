@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,8 +40,9 @@ type Control struct {
 	records   map[string][]byte
 	recorded  namespaceRecord
 	cookies   [][16]byte
-	changed   chan struct{} // closed at the next change
-	cacheText []byte        // what the file holds
+	groups    map[string]groupRecord // by key
+	changed   chan struct{}          // closed at the next change
+	cacheText []byte                 // what the file holds
 }
 
 // namespaceRecord is written once, by the first node of a namespace.
@@ -63,7 +65,7 @@ type cacheFile struct {
 
 // loadControl reads the cache. One that can't be used is as good as none: the log has it all.
 func loadControl(file, namespace string, log zerolog.Logger) *Control {
-	c := &Control{file: file, log: log, records: make(map[string][]byte), changed: make(chan struct{})}
+	c := &Control{file: file, log: log, records: make(map[string][]byte), groups: make(map[string]groupRecord), changed: make(chan struct{})}
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) || file == "" {
 		return c
@@ -148,8 +150,8 @@ func (c *Control) topicID() [16]byte {
 // set takes over one record; c.mu is held, or c not shared yet.
 func (c *Control) set(key string, value []byte) {
 	c.records[key] = value
-	switch key {
-	case namespaceKey:
+	switch {
+	case key == namespaceKey:
 		var ns namespaceRecord
 		err := json.Unmarshal(value, &ns)
 		if err == nil && ns.V != controlVersion {
@@ -163,13 +165,20 @@ func (c *Control) set(key string, value []byte) {
 			return
 		}
 		c.recorded = ns
-	case cookieKey:
+	case key == cookieKey:
 		secrets, err := parseCookieRecord(value)
 		if err != nil {
 			c.log.Error().Err(err).Msg("control topic: the cookie secrets can't be used")
 			return
 		}
 		c.cookies = secrets.inUse()
+	case strings.HasPrefix(key, groupPrefix):
+		group, err := parseGroup(key, value)
+		if err != nil {
+			c.log.Error().Err(err).Str("key", key).Msg("control topic: a replica group can't be used")
+			return
+		}
+		c.groups[key] = group
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 type cluster struct {
 	network *kfake.VirtualNetwork
 	broker  *kfake.Cluster
+	granted atomic.Bool // what a test refuses until then
 
 	mu    sync.Mutex
 	away  bool

@@ -16,6 +16,10 @@ var (
 	ErrClosed = errors.New("closed")
 	// ErrNotEstablished means that the log has not been reached since the start, or not wholly.
 	ErrNotEstablished = errors.New("the log has not been reached yet")
+	// ErrNoCatalog means that there is no catalog topic: the log is embedded, or it could not be made yet.
+	ErrNoCatalog = errors.New("there is no catalog topic")
+	// ErrReplaced ends a stream of the catalog: another topic is there now, and is to be read from its beginning.
+	ErrReplaced = errors.New("the topic was replaced by another")
 	// ErrCorrupt marks an embedded log whose files contradict themselves.
 	ErrCorrupt = errors.New("the embedded log is damaged")
 )

@@ -48,13 +48,14 @@ func TestKafka(t *testing.T) {
 	opts := kafkaOptions(t, broker)
 	l := openKafka(t, opts)
 	t.Run("topics are made safe, and complained about", func(t *testing.T) {
-		settings, err := l.admin.DescribeTopicConfigs(deadline(t), l.mutations, l.controls)
+		settings, err := l.admin.DescribeTopicConfigs(deadline(t), l.mutations, l.controls, l.catalogs)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for topic, want := range map[string]map[string]string{
 			l.mutations: {settingCleanup: "delete", settingRetention: "-1", settingBytes: "-1", settingUnclean: "false", settingTimestamps: "LogAppendTime"},
 			l.controls:  {settingCleanup: "compact", settingUnclean: "false"},
+			l.catalogs:  {settingCleanup: "compact", settingUnclean: "false", settingSegment: "67108864"},
 		} {
 			config, err := settings.On(topic, nil)
 			if err != nil {
@@ -72,7 +73,8 @@ func TestKafka(t *testing.T) {
 			about = append(about, c.Topic+" "+c.Setting)
 		}
 		// One broker can't do better, and that is said.
-		want := "[real.mutations replication factor real.mutations min.insync.replicas real.control replication factor real.control min.insync.replicas]"
+		want := "[real.mutations replication factor real.mutations min.insync.replicas real.control replication factor real.control min.insync.replicas " +
+			"real.catalog replication factor real.catalog min.insync.replicas]"
 		if fmt.Sprint(about) != want {
 			t.Errorf("complaints %v", about)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"regexp"
+	"slices"
 	"sync"
 	"time"
 
@@ -55,6 +56,7 @@ type Log struct {
 	log       zerolog.Logger
 	mutations string // the topics' names
 	controls  string
+	catalogs  string
 	reach     []kgo.Opt // how a client finds the brokers
 	embedded  *embedded // nil with real brokers, or when its files are damaged
 	client    *kgo.Client
@@ -76,6 +78,10 @@ type Log struct {
 	fault      error // sticky
 	trying     error // why the last attempt to reach the log failed
 	complaints []Complaint
+
+	catalogID         [16]byte // zeros until known
+	catalogSeen       bool     // the settings of this one have been looked at
+	catalogComplaints []Complaint
 }
 
 // Status is what is known of the log.
@@ -110,6 +116,7 @@ func Open(opts Options) (*Log, error) {
 		opts: opts, log: opts.Logger,
 		mutations:   opts.Namespace + ".mutations",
 		controls:    opts.Namespace + ".control",
+		catalogs:    opts.Namespace + ".catalog",
 		sends:       new(sendCounter),
 		established: make(chan struct{}),
 		failed:      make(chan error, 1),
@@ -208,7 +215,7 @@ func (l *Log) Status() Status {
 	defer l.mu.Unlock()
 	s := Status{
 		Reachable: l.reachable, Fault: l.fault, Trying: l.trying,
-		Complaints: l.complaints, Embedded: len(l.opts.Brokers) == 0,
+		Complaints: slices.Concat(l.complaints, l.catalogComplaints), Embedded: len(l.opts.Brokers) == 0,
 	}
 	select {
 	case <-l.established:

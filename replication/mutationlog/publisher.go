@@ -43,40 +43,51 @@ func (l *Log) Publish(ctx context.Context, partition int32, key, value []byte) (
 	return offset, nil
 }
 
-// send appends a record to a topic. The record does not inherit the context: the client gives up all that waits for a
-// partition when it gives up one, so one caller's haste would be everybody's. The client gives a record up after
-// DeliveryTimeout only while it is certain that no broker got it; without that, waiting ends a little later.
+// send appends a record to a topic and returns its offset.
 func (l *Log) send(ctx context.Context, topic string, partition int32, key, value []byte) (int64, error) {
+	// The time is not set: the client sets it, and brokers replace it. The embedded one counts it for retention, which is off.
+	r := &kgo.Record{Topic: topic, Partition: partition, Key: key, Value: value}
+	if err := l.sendAll(ctx, []*kgo.Record{r}); err != nil {
+		return -1, err // without a look at the record: it may still be the client's
+	}
+	return r.Offset, nil
+}
+
+// sendAll appends records and waits for them all; after an error some of them may be in. The records do not inherit the
+// context: the client gives up all that waits for a partition when it gives up one, so one caller's haste would be everybody's.
+// The client gives a record up after DeliveryTimeout only while it is certain that no broker got it; without that, waiting ends
+// a little later.
+func (l *Log) sendAll(ctx context.Context, records []*kgo.Record) error {
 	if err := ctx.Err(); err != nil {
-		return -1, fmt.Errorf("%w: %w", ErrRefused, err)
+		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.opts.DeliveryTimeout+deliverySlack)
 	defer cancel()
-	type result struct {
-		offset int64
-		err    error
-	}
-	done := make(chan result, 1)
+	done := make(chan error, len(records))
 	before := l.sends.count.Load()
-	// The time is not set: the client sets it, and brokers replace it. The embedded one counts it for retention, which is off.
-	l.client.TryProduce(l.ctx, &kgo.Record{Topic: topic, Partition: partition, Key: key, Value: value}, func(r *kgo.Record, err error) {
-		done <- result{r.Offset, err}
-	})
-	select {
-	case r := <-done:
-		switch {
-		case r.err == nil:
-			return r.offset, nil
-		case errors.Is(r.err, kerr.MessageTooLarge):
-			return -1, fmt.Errorf("%w: %w", ErrTooLarge, r.err)
-		case l.sends.count.Load() == before || errors.Is(r.err, kgo.ErrMaxBuffered):
-			return -1, fmt.Errorf("%w: %w", ErrRefused, r.err)
-		default:
-			return -1, fmt.Errorf("%w: %w", ErrUnknown, r.err)
-		}
-	case <-ctx.Done():
-		return -1, fmt.Errorf("%w: %w", ErrUnknown, ctx.Err())
+	for _, r := range records {
+		l.client.TryProduce(l.ctx, r, func(_ *kgo.Record, err error) { done <- err })
 	}
+	var failed error
+	for range records {
+		select {
+		case err := <-done:
+			if failed == nil {
+				failed = err
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ErrUnknown, ctx.Err())
+		}
+	}
+	switch {
+	case failed == nil:
+		return nil
+	case errors.Is(failed, kerr.MessageTooLarge):
+		return fmt.Errorf("%w: %w", ErrTooLarge, failed)
+	case l.sends.count.Load() == before || errors.Is(failed, kgo.ErrMaxBuffered):
+		return fmt.Errorf("%w: %w", ErrRefused, failed)
+	}
+	return fmt.Errorf("%w: %w", ErrUnknown, failed)
 }
 
 // sendCounter counts the produce requests that this client has begun to write. A record that failed while none was

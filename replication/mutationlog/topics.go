@@ -26,6 +26,9 @@ const (
 	replication       = "replication factor" // not a setting, but complained about like one
 )
 
+// catalogSegment is the size of a segment of the catalog topic: the entries of about a million zones.
+const catalogSegment = 64 << 20
+
 // Complaint is a setting of a topic with which something that must hold does not. Nothing is changed about it here.
 type Complaint struct {
 	Topic, Setting, Have, Want, Why string
@@ -41,49 +44,60 @@ type topic struct {
 	id          [16]byte
 	partitions  int32
 	replication int16
+	err         error // why they say nothing of it
 }
 
-// describeTopics asks the brokers for both topics, and how many brokers there are.
-func (l *Log) describeTopics(ctx context.Context) (mutations, control topic, brokers int, err error) {
+// topics is what the brokers say of the namespace's topics, and how many brokers there are.
+type topics struct {
+	mutations, control, catalog topic
+	brokers                     int
+}
+
+// describeTopics asks the brokers for all topics. Trouble with the catalog's alone is left in it.
+func (l *Log) describeTopics(ctx context.Context) (topics, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	m, err := l.admin.Metadata(ctx, l.mutations, l.controls)
+	names := []string{l.mutations, l.controls}
+	if l.embedded == nil {
+		names = append(names, l.catalogs)
+	}
+	m, err := l.admin.Metadata(ctx, names...)
 	if err != nil {
-		return topic{}, topic{}, 0, fmt.Errorf("ask for the topics: %w", err)
+		return topics{}, fmt.Errorf("ask for the topics: %w", err)
 	}
-	describe := func(name string) (topic, error) {
-		d, ok := m.Topics[name]
-		if !ok || errors.Is(d.Err, kerr.UnknownTopicOrPartition) {
-			return topic{}, nil
+	found := topics{brokers: len(m.Brokers)}
+	found.mutations = describe(m, l.mutations)
+	found.control = describe(m, l.controls)
+	found.catalog = describe(m, l.catalogs)
+	return found, errors.Join(found.mutations.err, found.control.err)
+}
+
+func describe(m kadm.Metadata, name string) topic {
+	d, ok := m.Topics[name]
+	if !ok || errors.Is(d.Err, kerr.UnknownTopicOrPartition) {
+		return topic{}
+	}
+	if d.Err != nil {
+		return topic{err: fmt.Errorf("topic %s: %w", name, d.Err)}
+	}
+	t := topic{exists: true, id: d.ID, partitions: int32(len(d.Partitions))}
+	for _, p := range d.Partitions {
+		if r := int16(len(p.Replicas)); t.replication == 0 || r < t.replication {
+			t.replication = r
 		}
-		if d.Err != nil {
-			return topic{}, fmt.Errorf("topic %s: %w", name, d.Err)
-		}
-		t := topic{exists: true, id: d.ID, partitions: int32(len(d.Partitions))}
-		for _, p := range d.Partitions {
-			if r := int16(len(p.Replicas)); t.replication == 0 || r < t.replication {
-				t.replication = r
-			}
-		}
-		return t, nil
 	}
-	if mutations, err = describe(l.mutations); err != nil {
-		return topic{}, topic{}, 0, err
-	}
-	if control, err = describe(l.controls); err != nil {
-		return topic{}, topic{}, 0, err
-	}
-	return mutations, control, len(m.Brokers), nil
+	return t
 }
 
 // establish brings the node and the log together: the topics exist, are those that the namespace has recorded, and
 // the control topic has been read to its end. A crash anywhere leaves topics without a record of them, which the next
 // start records.
 func (l *Log) establish(ctx context.Context) error {
-	mutations, control, brokers, err := l.describeTopics(ctx)
+	found, err := l.describeTopics(ctx)
 	if err != nil {
 		return err
 	}
+	mutations, control, brokers := found.mutations, found.control, found.brokers
 	if known := l.control.topicID(); known != ([16]byte{}) {
 		if !control.exists {
 			// Never made again: another control topic would be another namespace.
@@ -119,22 +133,31 @@ func (l *Log) establish(ctx context.Context) error {
 			return err
 		}
 	}
-	return l.complain(ctx, mutations, control, brokers)
+	if err := l.complain(ctx, mutations, control); err != nil {
+		return err
+	}
+	l.keepCatalog(ctx, found)
+	return nil
 }
 
-// verifyTopics compares the topics with what the namespace has recorded.
+// verifyTopics compares the topics with what the namespace has recorded, and looks after the catalog.
 func (l *Log) verifyTopics(ctx context.Context) error {
-	mutations, control, _, err := l.describeTopics(ctx)
+	found, err := l.describeTopics(ctx)
 	if err != nil {
 		return err
 	}
+	control := found.control
 	if !control.exists {
 		return fmt.Errorf("topic %s is missing", l.controls)
 	}
 	if known := l.control.topicID(); control.id != known {
 		return mismatchedID(l.controls, known, control.id)
 	}
-	return l.compare(mutations)
+	if err := l.compare(found.mutations); err != nil {
+		return err
+	}
+	l.keepCatalog(ctx, found)
+	return nil
 }
 
 func (l *Log) compare(mutations topic) error {
@@ -172,12 +195,16 @@ func (l *Log) create(ctx context.Context, name string, partitions int32, brokers
 		settings[settingTimestamps] = value("LogAppendTime")
 		settings[settingUnclean] = value("false")
 		settings[settingInSync] = value(strconv.Itoa(max(1, int(replicas)-1)))
-		if name == l.controls {
+		if name != l.mutations {
 			settings[settingCleanup] = value("compact")
 			delete(settings, settingRetention)
 			delete(settings, settingBytes)
 		} else if l.opts.Retention > 0 {
 			settings[settingRetention] = value(strconv.FormatInt(l.opts.Retention.Milliseconds(), 10))
+		}
+		if name == l.catalogs {
+			// The newest segment is never compacted, and every new node reads it all.
+			settings[settingSegment] = value(strconv.Itoa(catalogSegment))
 		}
 	}
 	made, err := l.admin.CreateTopic(ctx, partitions, replicas, settings, name)
@@ -195,43 +222,63 @@ func (l *Log) create(ctx context.Context, name string, partitions int32, brokers
 
 func value(s string) *string { return &s }
 
-// complain looks at the settings of both topics, and keeps and logs what is unsafe about them.
-func (l *Log) complain(ctx context.Context, mutations, control topic, brokers int) error {
+// complain looks at the settings of the topics that must be, and keeps and logs what is unsafe about them.
+func (l *Log) complain(ctx context.Context, mutations, control topic) error {
 	if l.embedded != nil {
 		return nil
 	}
+	found, err := l.examine(
+		ctx,
+		examined{l.mutations, mutations, "delete", l.opts.Retention},
+		examined{l.controls, control, "compact", -1},
+	)
+	if err != nil {
+		return err
+	}
+	l.warnOf(found)
+	l.mu.Lock()
+	l.complaints = found
+	l.mu.Unlock()
+	return nil
+}
+
+// examined is a topic whose settings are looked at, and what two of them must be; a keep below 0 is no matter.
+type examined struct {
+	name    string
+	topic   topic
+	cleanup string
+	keep    time.Duration
+}
+
+// examine asks for the settings of topics and returns what is unsafe about them.
+func (l *Log) examine(ctx context.Context, topics ...examined) (found []Complaint, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	configs, err := l.admin.DescribeTopicConfigs(ctx, l.mutations, l.controls)
-	if err != nil {
-		return fmt.Errorf("ask for the topics' settings: %w", err)
+	var names []string
+	for _, t := range topics {
+		names = append(names, t.name)
 	}
-	var found []Complaint
-	for _, t := range []struct {
-		name    string
-		topic   topic
-		cleanup string
-		keep    time.Duration
-	}{
-		{l.mutations, mutations, "delete", l.opts.Retention},
-		{l.controls, control, "compact", -1},
-	} {
+	configs, err := l.admin.DescribeTopicConfigs(ctx, names...)
+	if err != nil {
+		return nil, fmt.Errorf("ask for the topics' settings: %w", err)
+	}
+	for _, t := range topics {
 		config, err := configs.On(t.name, nil)
 		if err == nil {
 			err = config.Err
 		}
 		if err != nil {
-			return fmt.Errorf("settings of topic %s: %w", t.name, err)
+			return nil, fmt.Errorf("settings of topic %s: %w", t.name, err)
 		}
 		found = append(found, unsafeSettings(t.name, settingsOf(config), t.topic.replication, t.cleanup, t.keep)...)
 	}
-	for _, c := range found {
+	return found, nil
+}
+
+func (l *Log) warnOf(complaints []Complaint) {
+	for _, c := range complaints {
 		l.log.Warn().Str("topic", c.Topic).Str("setting", c.Setting).Str("have", c.Have).Str("want", c.Want).Str("why", c.Why).Msg("unsafe topic")
 	}
-	l.mu.Lock()
-	l.complaints = found
-	l.mu.Unlock()
-	return nil
 }
 
 func settingsOf(config kadm.ResourceConfig) map[string]string {
