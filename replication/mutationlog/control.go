@@ -41,6 +41,7 @@ type Control struct {
 	recorded  namespaceRecord
 	cookies   [][16]byte
 	groups    map[string]groupRecord // by key
+	frozen    *Freeze                // nil: it is not
 	changed   chan struct{}          // closed at the next change
 	cacheText []byte                 // what the file holds
 }
@@ -172,6 +173,12 @@ func (c *Control) set(key string, value []byte) {
 			return
 		}
 		c.cookies = secrets.inUse()
+	case key == frozenKey:
+		frozen, err := parseFreeze(value)
+		if err != nil {
+			c.log.Error().Err(err).Msg("control topic: whether the namespace is frozen is not known")
+		}
+		c.frozen = frozen
 	case strings.HasPrefix(key, groupPrefix):
 		group, err := parseGroup(key, value)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -144,6 +145,14 @@ func TestKafka(t *testing.T) {
 			s.Close()
 		}
 	})
+	t.Run("as any brokers", func(t *testing.T) {
+		runShared(t, backend{patience: 3 * time.Minute, options: func(t *testing.T, namespace, _ string) Options {
+			opts := kafkaOptions(t, broker)
+			opts.Namespace, opts.Partitions = namespace, 4
+			return opts
+		}})
+	})
+	t.Run("a compacted catalog", func(t *testing.T) { testCompactedCatalog(t, l) })
 	t.Run("secrets", func(t *testing.T) {
 		before := l.CookieSecrets()
 		if err := l.RotateCookieSecret(deadline(t)); err != nil {
@@ -251,6 +260,68 @@ func TestKafka(t *testing.T) {
 			t.Fatalf("publish: %v", err)
 		}
 	})
+}
+
+// testCompactedCatalog: what compaction leaves is read in order, with the tombstones that are still there, from any offset.
+func testCompactedCatalog(t *testing.T, l *Log) {
+	soon := []kadm.AlterConfig{
+		{Op: kadm.SetConfig, Name: "segment.ms", Value: value("100")},
+		{Op: kadm.SetConfig, Name: "min.cleanable.dirty.ratio", Value: value("0.01")},
+	}
+	if _, err := l.admin.AlterTopicConfigs(deadline(t), soon, l.catalogs); err != nil {
+		t.Fatal(err)
+	}
+	end := int64(0)
+	put := func(key string, value []byte) {
+		offset, err := l.PublishCatalog(deadline(t), []byte(key), value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		end = offset + 1
+	}
+	for range 5 {
+		for _, key := range []string{"a.", "b."} {
+			put(key, []byte(key))
+		}
+		put("gone.", nil)
+	}
+	// A segment ends when a record comes that is younger by segment.ms.
+	waitFor(t, l, func() bool {
+		l.sleep(200 * time.Millisecond)
+		put("tick.", []byte("t"))
+		offsets := readCatalog(t, l, 0, end)
+		return offsets[0].Offset > 0 && len(offsets) < 15
+	})
+	all := readCatalog(t, l, 0, end)
+	gone := slices.IndexFunc(all, func(r Record) bool { return string(r.Key) == "gone." })
+	if gone < 0 || all[gone].Value != nil {
+		t.Fatalf("the tombstone is not there: %+v", all)
+	}
+	for i, r := range all {
+		if i > 0 && r.Offset <= all[i-1].Offset {
+			t.Fatalf("offset %d after %d", r.Offset, all[i-1].Offset)
+		}
+	}
+	if from := readCatalog(t, l, all[1].Offset-1, end); len(from) < len(all)-1 {
+		t.Fatalf("from an offset that is gone: %d records, all are %d", len(from), len(all))
+	}
+}
+
+func readCatalog(t *testing.T, l *Log, from, end int64) (records []Record) {
+	t.Helper()
+	s, err := l.ConsumeCatalog(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for at := from; at < end; {
+		batch, err := s.Next(deadline(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		records, at = append(records, batch.Records...), batch.Next
+	}
+	return records
 }
 
 func waitFor(t *testing.T, l *Log, done func() bool) {

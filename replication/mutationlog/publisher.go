@@ -33,6 +33,9 @@ func (l *Log) Publish(ctx context.Context, partition int32, key, value []byte) (
 		// Not even buffered: it would be sent when the log is back, long after its writer has given up.
 		return -1, fmt.Errorf("publish to partition %d: %w: the log is out of reach: %w", partition, ErrRefused, s.Trying)
 	}
+	if f, frozen := l.Frozen(); frozen {
+		return -1, fmt.Errorf("publish to partition %d: %w: %w: %v", partition, ErrRefused, ErrFrozen, f)
+	}
 	if n := l.Partitions(); partition < 0 || partition >= n {
 		return -1, fmt.Errorf("publish to partition %d: %w: there are %d", partition, ErrRefused, n)
 	}

@@ -46,6 +46,7 @@ var shared = map[string]func(*testing.T, backend){
 	"Catalog":              testCatalog,
 	"CatalogReplaced":      testCatalogReplaced,
 	"CatalogOfOlder":       testCatalogOfOlderNamespace,
+	"Freeze":               testFreeze,
 	"Groups":               testGroups,
 	"GroupsWithMembers":    testGroupsWithMembers,
 	"Progress":             testProgress,
@@ -201,6 +202,58 @@ func testCatalogOfOlderNamespace(t *testing.T, b backend) {
 			t.Fatal(err)
 		}
 	}
+}
+
+func testFreeze(t *testing.T, b backend) {
+	opts := b.options(t, "freeze", "one")
+	one, two := b.openWith(t, opts), b.open(t, "freeze", "two")
+	publish(t, one, 0, "before")
+	if f, frozen := one.Frozen(); frozen {
+		t.Fatalf("frozen from the start: %v", f)
+	}
+	if err := one.Freeze(deadline(t), "elsewhere", "it moves"); err != nil {
+		t.Fatal(err)
+	}
+	await(t, two, "the other node to know", func() bool { _, frozen := two.Frozen(); return frozen })
+	one.Close()
+	one = b.openWith(t, opts)
+	for _, l := range []*Log{one, two} {
+		_, err := l.Publish(deadline(t), 0, []byte("k"), []byte("x"))
+		if !errors.Is(err, ErrRefused) || !errors.Is(err, ErrFrozen) || !strings.Contains(err.Error(), "elsewhere") || !strings.Contains(err.Error(), "it moves") {
+			t.Fatalf("publish: %v", err)
+		}
+	}
+	since, _ := one.Frozen()
+	if err := two.Freeze(deadline(t), "elsewhere", "again"); err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := two.Frozen(); again != since || time.Since(again.Since).Abs() > time.Hour {
+		t.Fatalf("frozen again: %v, was %v", again, since)
+	}
+	if err := two.Freeze(deadline(t), "a third place", ""); !errors.Is(err, ErrFrozen) {
+		t.Fatalf("frozen for another place: %v", err)
+	}
+	if err := two.Freeze(deadline(t), strings.Repeat("x", maxFreezeText+1), ""); !errors.Is(err, ErrRefused) {
+		t.Fatalf("a long place: %v", err)
+	}
+	if err := two.Thaw(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	await(t, one, "a thaw", func() bool { _, frozen := one.Frozen(); return !frozen })
+	if offset := publish(t, one, 0, "after"); offset != 1 {
+		t.Fatalf("offset %d: what was refused is in the log", offset)
+	}
+	// What a newer program says is not understood, so nothing is risked.
+	if err := one.PutControl(deadline(t), frozenKey, []byte(`{"v":2}`)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := one.Publish(deadline(t), 0, nil, []byte("x")); !errors.Is(err, ErrFrozen) {
+		t.Fatalf("publish: %v", err)
+	}
+	if err := one.Thaw(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, one, 0, "and on")
 }
 
 func groupNames(l *Log) string {
