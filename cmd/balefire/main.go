@@ -85,6 +85,7 @@ func newRoot() (root *cobra.Command, began *bool) {
 		newClusterCommand(),
 		newGroupsCommand(),
 		newNodeCommand(),
+		newDevCommand(),
 		newConfigCommand(),
 		newVersionCommand(),
 		newManCommand(),
