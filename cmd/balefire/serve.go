@@ -123,6 +123,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 		Node:      cfg.NodeID,
 		Status:    view.status,
 		Groups:    groups,
+		Freezer:   node.Log(),
 		LogEnd:    view.logEnd,
 		Registry:  metrics,
 		TempDir:   scratch,
