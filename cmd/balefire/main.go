@@ -85,6 +85,7 @@ func newRoot() (root *cobra.Command, began *bool) {
 		newClusterCommand(),
 		newGroupsCommand(),
 		newNodeCommand(),
+		newNamespaceCommand(),
 		newDevCommand(),
 		newConfigCommand(),
 		newVersionCommand(),
