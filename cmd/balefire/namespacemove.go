@@ -62,7 +62,7 @@ func (m *mover) run(ctx context.Context) error {
 	}
 	fmt.Fprintf(m.out, "from namespace %s, %d partitions, at %s\nto namespace %s, %d partitions, at %s\n",
 		m.old.Namespace, m.old.Partitions, m.from.base, m.new.Namespace, m.new.Partitions, m.to.base)
-	last, err := m.untilEqual(ctx)
+	last, _, err := m.untilEqual(ctx)
 	if err != nil {
 		return err
 	}
@@ -100,22 +100,29 @@ type pass struct {
 	took    time.Duration
 }
 
-// untilEqual makes passes until one finds nothing to do.
-func (m *mover) untilEqual(ctx context.Context) (p pass, err error) {
+// untilEqual makes passes until one finds nothing to do. Under changes that come all the time none does: then busy says
+// that the passes have become no shorter, and that all but the last changes were copied.
+func (m *mover) untilEqual(ctx context.Context) (p pass, busy bool, err error) {
+	before := 0
 	for k := range m.passes {
 		if p, err = m.pass(ctx, k+1); err != nil {
-			return p, err
+			return p, false, err
 		}
-		switch {
-		case p.copied+p.deleted > 0:
-		case p.failed > 0: // and another pass would find the same
-			return p, errReported
-		default:
-			return p, nil
+		switch wrote := p.copied + p.deleted; {
+		case p.failed == 0 && wrote == 0:
+			return p, false, nil
+		case p.failed > 0 && wrote == 0: // another pass would find the same
+			return p, false, errReported
+		case p.failed == 0 && k > 0 && wrote >= before:
+			busy = true
+			if m.freeze {
+				return p, true, nil
+			}
 		}
+		before = p.copied + p.deleted
 	}
-	return p, fmt.Errorf("after %d passes, zones still change faster than they are copied: %d in the last %s. Run this again with --freeze at a quieter time, or with more --passes",
-		m.passes, p.copied+p.deleted, p.took.Round(time.Millisecond))
+	return p, busy, fmt.Errorf("after %d passes there is still something to copy: %d zones in the last %s. Run this again, at a quieter time or with --freeze",
+		m.passes, before, p.took.Round(time.Millisecond))
 }
 
 // untilAtRest makes passes until one finds nothing to do while the old namespace's log ends where it did before.
@@ -133,14 +140,15 @@ func (m *mover) untilAtRest(ctx context.Context) (p pass, err error) {
 		if err != nil {
 			return p, err
 		}
-		if p, err = m.untilEqual(ctx); err != nil {
+		var busy bool
+		if p, busy, err = m.untilEqual(ctx); err != nil {
 			return p, err
 		}
 		after, err := m.rest(ctx)
 		if err != nil {
 			return p, err
 		}
-		if before == after {
+		if before == after && !busy {
 			return p, nil
 		}
 	}
