@@ -16,7 +16,7 @@ import (
 )
 
 // The embedded broker is franz-go's test broker, kept on disk and synced at every write. It is reachable inside the
-// process only, through a network in memory: its protocol parser trusts whoever speaks to it.
+// process only, through a network in memory: its protocol parser trusts whoever speaks to it. Broker has a way for others.
 const (
 	// embeddedPort names the broker on the network in memory. No port of the machine is opened.
 	embeddedPort = 9092
@@ -38,21 +38,32 @@ func segmentSetting(partitions int32) *string {
 type embedded struct {
 	dir     string
 	lock    *directoryLock
-	network *kfake.VirtualNetwork
+	network *kfake.VirtualNetwork // nil for a Broker, which has a guard
 	cluster *kfake.Cluster
 	failed  chan error // capacity 1: the first failure
 	close   sync.Once
 }
 
-// startEmbedded starts the broker on dir, which it makes. An error marked ErrCorrupt means that the files contradict
-// themselves, and were left as they are. A directory that another process has is another error.
-func startEmbedded(dir string, log zerolog.Logger) (_ *embedded, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// startEmbedded starts the broker of this process on dir, on a network in memory.
+func startEmbedded(dir string, log zerolog.Logger) (*embedded, error) {
+	network := new(kfake.VirtualNetwork)
+	e, err := startKept(dir, log, kfake.ClusterID("balefire-embedded"), kfake.Ports(embeddedPort), kfake.ListenFn(network.Listen))
+	if err != nil {
 		return nil, fmt.Errorf("embedded log in %s: %w", dir, err)
+	}
+	e.network = network
+	return e, nil
+}
+
+// startKept starts a broker on dir, which it makes. An error marked ErrCorrupt means that the files contradict
+// themselves, and were left as they are. A directory that another process has is another error.
+func startKept(dir string, log zerolog.Logger, opts ...kfake.Opt) (_ *embedded, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
 	}
 	lock, err := lockDirectory(dir)
 	if err != nil {
-		return nil, fmt.Errorf("embedded log in %s: %w", dir, err)
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -62,28 +73,26 @@ func startEmbedded(dir string, log zerolog.Logger) (_ *embedded, err error) {
 	data := filepath.Join(dir, "broker")
 	cut, err := verifySegments(data)
 	if err != nil {
-		return nil, fmt.Errorf("embedded log in %s: %w", dir, err)
+		return nil, err
 	}
 	if cut > 0 {
 		log.Warn().Int("partitions", cut).Msg("embedded log: cut off batches that a crash left unfinished; they were never acknowledged")
 	}
-	e := &embedded{dir: data, lock: lock, network: new(kfake.VirtualNetwork), failed: make(chan error, 1)}
-	e.cluster, err = kfake.NewCluster(
+	e := &embedded{dir: data, lock: lock, failed: make(chan error, 1)}
+	e.cluster, err = kfake.NewCluster(append(
+		opts,
 		kfake.NumBrokers(1),
-		kfake.Ports(embeddedPort),
-		kfake.ListenFn(e.network.Listen),
-		kfake.ClusterID("balefire-embedded"),
 		kfake.DataDir(data),
 		kfake.SyncWrites(),
 		kfake.WithLogger(&brokerLog{log: log, failed: e.failed}),
-	)
+	)...)
 	if err != nil {
 		// It could not make sense of its own state files: the same as damage in a segment.
-		return nil, fmt.Errorf("embedded log in %s: %w: %w", dir, ErrCorrupt, err)
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	if err := syncTree(data); err != nil {
 		e.cluster.Close()
-		return nil, fmt.Errorf("embedded log in %s: %w", dir, err)
+		return nil, err
 	}
 	return e, nil
 }

@@ -180,6 +180,7 @@ func (l *Log) newClient() (*kgo.Client, error) {
 		// No lingering: what comes while a request is under way goes with the next one.
 		kgo.ProducerLinger(0),
 		kgo.ProducerBatchMaxBytes(maxBatchBytes),
+		kgo.BrokerMaxWriteBytes(maxWrite),
 		kgo.MaxBufferedRecords(maxBuffered),
 		kgo.MaxBufferedBytes(maxBufferedBytes),
 	}, l.reach...)

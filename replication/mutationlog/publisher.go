@@ -18,6 +18,8 @@ const (
 	maxBufferedBytes = 64 << 20
 	// maxBatchBytes is the client's own limit for a batch, before compression. A topic must take as much.
 	maxBatchBytes = 1_000_012
+	// maxWrite bounds a request, whose batches are of many partitions, in octets.
+	maxWrite = 8 << 20
 	// deliverySlack is how much later than the client this side gives up.
 	deliverySlack = time.Second
 )

@@ -168,23 +168,35 @@ func truncateSynced(path string, size int64) error {
 // segmentSizes adds up the sizes of the segments of each partition of a topic below dir.
 func segmentSizes(dir, topic string) (map[int32]int64, error) {
 	sizes := make(map[int32]int64)
-	err := filepath.WalkDir(filepath.Join(dir, partitionFolder), func(path string, d fs.DirEntry, err error) error {
+	err := eachSegment(dir, func(folder string, size int64) {
+		number, ours := strings.CutPrefix(folder, topic+"-")
+		partition, err := strconv.ParseInt(number, 10, 32)
+		if ours && err == nil {
+			sizes[int32(partition)] += size
+		}
+	})
+	return sizes, err
+}
+
+// logSize adds up the sizes of all segments below dir.
+func logSize(dir string) (sum int64, err error) {
+	err = eachSegment(dir, func(_ string, size int64) { sum += size })
+	return sum, err
+}
+
+// eachSegment calls f with the folder's name and the size of each segment below dir.
+func eachSegment(dir string, f func(folder string, size int64)) error {
+	return filepath.WalkDir(filepath.Join(dir, partitionFolder), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, segmentSuffix) {
 			return ignoreGone(err)
-		}
-		number, ours := strings.CutPrefix(filepath.Base(filepath.Dir(path)), topic+"-")
-		partition, notNumber := strconv.ParseInt(number, 10, 32)
-		if !ours || notNumber != nil {
-			return nil
 		}
 		info, err := d.Info()
 		if err != nil {
 			return ignoreGone(err) // trimmed meanwhile
 		}
-		sizes[int32(partition)] += info.Size()
+		f(filepath.Base(filepath.Dir(path)), info.Size())
 		return nil
 	})
-	return sizes, err
 }
 
 func ignoreGone(err error) error {
