@@ -92,7 +92,7 @@ given to each node.`,
 			}
 			c := &devCluster{
 				shape: shape, dir: absolute, shown: dir, sample: sample, respawn: respawn, args: args,
-				out: &lineWriter{w: cmd.OutOrStdout()}, logger: newLogger(cmd.ErrOrStderr(), LogConfig{Level: "warn", Format: "auto"}),
+				out: &lineWriter{w: cmd.OutOrStdout()}, logger: newLogger(cmd.ErrOrStderr(), LogConfig{Level: "error", Format: "auto"}),
 			}
 			return c.run(cmd.Context())
 		},

@@ -1,5 +1,3 @@
-//go:build kafka
-
 package contract
 
 import (
@@ -18,7 +16,6 @@ import (
 	"time"
 
 	"balefire/cmd/balefire/balefiretest"
-	"balefire/replication/kafkatest"
 )
 
 // devCluster is a running `balefire dev cluster`.
@@ -111,12 +108,11 @@ func (c *devCluster) node(host string, shift int) node {
 // TestDevCluster: all of the cluster begins and ends together, and its directory is the cluster.
 func TestDevCluster(t *testing.T) {
 	t.Parallel()
-	broker := kafkatest.Start(t)
 	shift := 1000 + rand.IntN(20000)
 	dir := filepath.Join(t.TempDir(), "cluster")
 	ports := []string{"--port-shift", strconv.Itoa(shift)}
 	const ready = "All 2 nodes are ready"
-	c := startCluster(t, dir, ready, append(ports, "--brokers", broker.Address(), "--regions", "2", "--groups", "1", "--nodes", "1", "--partitions", "3")...)
+	c := startCluster(t, dir, ready, append(ports, "--regions", "2", "--groups", "1", "--nodes", "1", "--partitions", "3")...)
 	one, two := c.node("127.0.1.1", shift), c.node("127.0.2.1", shift)
 	asked := func(n node, args ...string) string {
 		t.Helper()
@@ -137,7 +133,7 @@ func TestDevCluster(t *testing.T) {
 	if r := run(t, nil, "", "dev", "cluster", "--dir", dir); r.code != 1 || !strings.Contains(r.err, "is in use") {
 		t.Errorf("the same directory: %v", r)
 	}
-	other := append([]string{"dev", "cluster", "--dir", t.TempDir(), "--brokers", broker.Address()}, ports...)
+	other := append([]string{"dev", "cluster", "--dir", t.TempDir()}, ports...)
 	if r := run(t, nil, "", other...); r.code != 1 || !strings.Contains(r.err, "DNS of r1-g1-n1") || !strings.Contains(r.err, "--port-shift") {
 		t.Errorf("the same ports: %v", r)
 	}
