@@ -19,20 +19,28 @@ type exchange struct {
 	route  string // the pattern; "" when there is none
 	status int    // 0 before the header is written
 	cut    bool   // the connection, since the answer could not be ended
+	stamp  func() // sets what of the header is known only when it is written; nil: nothing
 }
 
 func (x *exchange) WriteHeader(status int) {
 	if x.status == 0 {
-		x.status = status
+		x.begin(status)
 	}
 	x.ResponseWriter.WriteHeader(status)
 }
 
 func (x *exchange) Write(p []byte) (int, error) {
 	if x.status == 0 {
-		x.status = http.StatusOK
+		x.begin(http.StatusOK)
 	}
 	return x.ResponseWriter.Write(p)
+}
+
+func (x *exchange) begin(status int) {
+	x.status = status
+	if x.stamp != nil {
+		x.stamp()
+	}
 }
 
 // Unwrap lets http.ResponseController set deadlines.

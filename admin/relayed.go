@@ -40,6 +40,10 @@ const (
 	nodeHeader     = "Balefire-Node"      // of an answer: the node that gives it
 )
 
+// PositionHeader, of an answer to another node, says how far the partition is there: a store.Position. It is for the Transport of
+// Peers.
+const PositionHeader = "Balefire-Position"
+
 // maxNodeID bounds the ID of a node in a header, in octets.
 const maxNodeID = 255
 

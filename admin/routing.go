@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"balefire/store"
 	"balefire/zones"
 )
 
@@ -38,6 +39,9 @@ func (s *Server) serveRoute(x *exchange, r *http.Request, to route) error {
 	}
 	partition, known := s.partitionOf(r, to.subject, held)
 	if !known || s.opts.Peers.Holds(partition) {
+		if known && s.relayed(r) {
+			x.stamp = func() { s.stampPosition(x.Header(), partition) }
+		}
 		return to.serve(x, r) // what can't be made out, the handler says
 	}
 	if s.relayed(r) {
@@ -72,6 +76,14 @@ func (s *Server) serveRoute(x *exchange, r *http.Request, to route) error {
 		return unheld(partition)
 	}
 	return to.serve(x, r)
+}
+
+// stampPosition says how far this node's copy is: the node that has passed the request on must not answer from before that any
+// more, as its client has seen it.
+func (s *Server) stampPosition(h http.Header, partition int32) {
+	if p := s.opts.Reader.Partition(partition); p != nil && p.Settled() >= 0 {
+		h.Set(PositionHeader, store.Position{Partition: partition, Offset: p.Settled()}.String())
+	}
 }
 
 // partitionOf returns the partition of the zone that a request is about; known is false when that can't be made out.

@@ -80,6 +80,8 @@ type Options struct {
 	Status func(context.Context) (replication.ClusterStatus, error)
 	// Groups is what is known of replica groups. Nil: nothing, and no change can be waited for but on this node.
 	Groups Groups
+	// Freezer makes the namespace refuse changes. Nil: it can't be told to.
+	Freezer Freezer
 	// LogEnd returns the offset after the last record of a partition; an error means that it is not known now. Nil: never known.
 	LogEnd func(ctx context.Context, partition int32) (int64, error)
 	// Registry is what /metrics shows; the server's own metrics are registered in it. Nil: a new one.
@@ -258,6 +260,8 @@ func (s *Server) routes() iter.Seq[route] {
 			{"GET /v1/node", false, ofNode, s.getNode},
 			{"POST /v1/node/drain", false, ofNode, s.postDrain},
 			{"DELETE /v1/node/drain", false, ofNode, s.deleteDrain},
+			{"POST /v1/namespace/freeze", false, ofNode, s.postFreeze},
+			{"DELETE /v1/namespace/freeze", false, ofNode, s.deleteFreeze},
 		} {
 			if !yield(r) {
 				return

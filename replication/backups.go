@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"balefire/replication/backup"
@@ -179,23 +180,67 @@ func (r *replica) roomToRestore(m backup.Manifest) error {
 	return nil
 }
 
-// BackupNow backs up the partitions that this node has whole and that have changed since their newest backup.
-func (n *Node) BackupNow(ctx context.Context) (made int, err error) {
+// BackupMade is what became of one partition's backup.
+type BackupMade struct {
+	Partition int32
+	Offset    int64 // of the last record in it
+	Octets    uint64
+	Made      time.Time // zero when Skipped
+	Skipped   string    // why none was needed; "" when one was made
+	Err       error     // why none was made
+}
+
+// BackUp backs up partitions now, nil meaning all that this node holds. Those that have not changed since their newest backup are
+// left as they are. The error says that there can be none at all.
+func (n *Node) BackUp(ctx context.Context, partitions []int32) (made []BackupMade, err error) {
+	if n.opts.Backup.Objects == nil {
+		return nil, errors.New("this node has no object store for backups: set backup.url")
+	}
 	if n.backups == nil || n.count() == 0 {
-		return 0, errors.New("this node has no object store for backups")
+		return nil, errors.New("the namespace is not known yet")
 	}
 	for r := range n.replicas() {
-		p := r.opened()
-		if p == nil || p.Applied().Offset < 0 {
-			continue
+		if (partitions == nil || slices.Contains(partitions, r.number)) && n.Holds(r.number) {
+			made = append(made, r.backUpNow(ctx))
 		}
-		m, saveErr := n.backups.Save(ctx, p, r.number)
-		if saveErr != nil {
-			err = errors.Join(err, saveErr)
-			continue
-		}
-		r.noteBackup(m)
-		made++
 	}
-	return made, err
+	return made, ctx.Err()
+}
+
+func (r *replica) backUpNow(ctx context.Context) BackupMade {
+	b := BackupMade{Partition: r.number}
+	p := r.opened()
+	if p == nil {
+		b.Err = ErrNotOpen
+		return b
+	}
+	applied := p.Applied().Offset
+	if applied < 0 {
+		b.Offset, b.Skipped = -1, "nothing is in it"
+		return b
+	}
+	newest, err := r.node.backups.Newest(ctx, r.number)
+	if err == nil && newest.Offset >= applied {
+		b.Offset, b.Skipped = newest.Offset, "nothing has changed since the newest"
+		return b
+	}
+	if err != nil && !errors.Is(err, backup.ErrNone) {
+		b.Err = err
+		return b
+	}
+	if b.Err = r.roomToSave(r.node.opts.Dir); b.Err != nil {
+		return b
+	}
+	m, err := r.node.backups.Save(ctx, p, r.number)
+	if errors.Is(err, backup.ErrFenced) { // another node was faster: there is one
+		b.Offset, b.Skipped = applied, "another node has made one just now"
+		return b
+	}
+	if err != nil {
+		b.Err = err
+		return b
+	}
+	r.noteBackup(m)
+	b.Offset, b.Octets, b.Made = m.Offset, m.Size, m.Made
+	return b
 }

@@ -141,8 +141,8 @@ func (n *Node) Troubles() (troubles []string) {
 		} else if s.Trying != nil {
 			troubles = append(troubles, fmt.Sprintf("the replica group, just now: %v", s.Trying))
 		}
-		if s.Members > 1 && n.region == nil {
-			troubles = append(troubles, fmt.Sprintf("the replica group has %d nodes, but this one has no gossip.listen: it can't ask the others for what they hold", s.Members))
+		if n.sharesGroup() && n.region == nil {
+			troubles = append(troubles, "the replica group has other nodes, but this one has no gossip.listen and relay.listen: it can't ask them for what they hold")
 		}
 	}
 	if n.region != nil {
@@ -154,6 +154,12 @@ func (n *Node) Troubles() (troubles []string) {
 	return troubles
 }
 
+// sharesGroup reports whether other nodes have partitions of this node's group.
+func (n *Node) sharesGroup() bool {
+	given, fresh := n.group.Current()
+	return fresh && len(given) < int(n.count())
+}
+
 // strangerInterval is how often the members of the group are held against gossip; one that is in both only now and then is met
 // the second time.
 const strangerInterval = time.Minute
@@ -163,7 +169,9 @@ const strangerInterval = time.Minute
 func (n *Node) lookForStrangers() {
 	var before []string
 	for n.sleep(n.ctx, strangerInterval) {
-		if s := n.group.Status(); s.Members == 1 {
+		if !n.sharesGroup() {
+			before = nil
+			n.strangers.Store(nil)
 			continue
 		}
 		ctx, cancel := context.WithTimeout(n.ctx, commitWait)

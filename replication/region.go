@@ -11,6 +11,7 @@ import (
 
 	"balefire/replication/gossip"
 	"balefire/replication/relay"
+	"balefire/store"
 )
 
 // PeerOptions are how the nodes of a region know of each other, and ask each other. Without GossipListen a node is by itself.
@@ -51,7 +52,7 @@ func (n *Node) enterRegion() (_ *region, err error) {
 	g := &region{}
 	member := gossip.Member{ID: n.opts.NodeID, Region: n.opts.Region, Group: n.opts.Group, Version: o.Version, DNS: o.DNS, Admin: o.Admin}
 	if o.RelayListen != "" {
-		if o.Identity.IsZero() {
+		if o.Identity.Fingerprint() == ([32]byte{}) {
 			if o.Identity, err = relay.SelfSigned(n.opts.NodeID); err != nil {
 				return nil, err
 			}
@@ -146,6 +147,22 @@ func (n *Node) holders(partition int32) []relay.Peer {
 // Holders returns the nodes of the region that say that they hold a partition, best first, without this one. The slice is
 // shared.
 func (n *Node) Holders(partition int32) []relay.Peer { return n.holders(partition) }
+
+// Peer returns a node of the region; ok is false when it is not known, or takes no questions.
+func (n *Node) Peer(id string) (p relay.Peer, ok bool) {
+	if n.region == nil || n.region.relay == nil {
+		return p, false
+	}
+	known := n.region.gossip.Map().Peer(id)
+	if known == nil || known.Relay == "" {
+		return p, false
+	}
+	return relay.Peer{ID: known.ID, Address: known.Relay, Fingerprint: known.Fingerprint}, true
+}
+
+// Saw notes that this node has answered from a position of a partition, or acknowledged it: none of its answers may be from
+// before that.
+func (n *Node) Saw(at store.Position) { n.saw(at.Partition, at.Offset) }
 
 // Transport returns what carries calls of the API to another node, which trusts that they are this node's.
 func (n *Node) Transport(p relay.Peer) http.RoundTripper { return n.region.relay.Transport(p) }

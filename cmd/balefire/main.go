@@ -85,6 +85,8 @@ func newRoot() (root *cobra.Command, began *bool) {
 		newClusterCommand(),
 		newGroupsCommand(),
 		newNodeCommand(),
+		newNamespaceCommand(),
+		newDevCommand(),
 		newConfigCommand(),
 		newVersionCommand(),
 		newManCommand(),

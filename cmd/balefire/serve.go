@@ -22,6 +22,7 @@ import (
 	"balefire/replication"
 	"balefire/replication/mutationlog"
 	"balefire/replication/objectstore"
+	"balefire/replication/relay"
 	"balefire/store"
 )
 
@@ -122,6 +123,9 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 		Node:      cfg.NodeID,
 		Status:    view.status,
 		Groups:    node,
+		Freezer:   node.Log(),
+		Peers:     peers{node},
+		Backups:   backups{node},
 		LogEnd:    view.logEnd,
 		Registry:  metrics,
 		TempDir:   scratch,
@@ -132,6 +136,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	if err != nil {
 		return err
 	}
+	node.ServeCalls(api.Relayed())
 	if err := api.Start(); err != nil {
 		return err
 	}

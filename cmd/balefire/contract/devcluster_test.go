@@ -1,0 +1,187 @@
+package contract
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"balefire/cmd/balefire/balefiretest"
+)
+
+// devCluster is a running `balefire dev cluster`.
+type devCluster struct {
+	t    *testing.T
+	dir  string
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended
+
+	mu  sync.Mutex
+	out bytes.Buffer
+}
+
+func (c *devCluster) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.out.Write(p)
+}
+
+func (c *devCluster) said() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.out.String()
+}
+
+// startCluster starts a development cluster and waits until it has said what is wanted.
+func startCluster(t *testing.T, dir, want string, args ...string) *devCluster {
+	t.Helper()
+	c := &devCluster{t: t, dir: dir, done: make(chan struct{})}
+	c.cmd = exec.Command(binary, append([]string{"dev", "cluster", "--dir", dir}, args...)...)
+	c.cmd.Env = balefiretest.Environ()
+	c.cmd.Stdout, c.cmd.Stderr = c, c
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = c.cmd.Wait() // ProcessState says how
+		close(c.done)
+	}()
+	t.Cleanup(func() { c.end(syscall.SIGKILL) })
+	c.await(want, 1)
+	return c
+}
+
+// await waits until the cluster has said something so many times.
+func (c *devCluster) await(text string, times int) {
+	c.t.Helper()
+	c.eventually(fmt.Sprintf("say %q %d times", text, times), func() bool { return strings.Count(c.said(), text) >= times })
+}
+
+func (c *devCluster) eventually(what string, holds func() bool) {
+	c.t.Helper()
+	for limit := time.After(time.Minute); !holds(); {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-limit:
+			c.t.Fatalf("the cluster did not %s:\n%s", what, c.said())
+		}
+	}
+}
+
+// end sends a signal and returns the exit code, -1 when it was killed.
+func (c *devCluster) end(signal syscall.Signal) int {
+	_ = c.cmd.Process.Signal(signal) // it may have ended
+	<-c.done
+	return c.cmd.ProcessState.ExitCode()
+}
+
+func (c *devCluster) pid(node string) int {
+	c.t.Helper()
+	content, err := os.ReadFile(filepath.Join(c.dir, node, "pid"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return pid
+}
+
+// node is one of the cluster's, for its clients.
+func (c *devCluster) node(host string, shift int) node {
+	return node{&balefiretest.Server{
+		DNS: net.JoinHostPort(host, strconv.Itoa(5300+shift)), Admin: net.JoinHostPort(host, strconv.Itoa(8053+shift)),
+	}, c.t}
+}
+
+// TestDevCluster: all of the cluster begins and ends together, and its directory is the cluster.
+func TestDevCluster(t *testing.T) {
+	t.Parallel()
+	shift := 1000 + rand.IntN(20000)
+	dir := filepath.Join(t.TempDir(), "cluster")
+	ports := []string{"--port-shift", strconv.Itoa(shift)}
+	const ready = "All 2 nodes are ready"
+	c := startCluster(t, dir, ready, append(ports, "--regions", "2", "--groups", "1", "--nodes", "1", "--partitions", "3")...)
+	one, two := c.node("127.0.1.1", shift), c.node("127.0.2.1", shift)
+	asked := func(n node, args ...string) string {
+		t.Helper()
+		r := run(t, []string{"BALEFIRE_SERVER=http://" + n.Admin}, "", append(args, "--data-dir", dir)...)
+		if r.code != 0 {
+			t.Fatal(r)
+		}
+		return r.out
+	}
+	asked(one, "zone", "create", "example.com.", "--ns", "ns1.example.net.")
+	answers := func(n node) func() bool {
+		return func() bool { return n.short("example.com", "NS") == "ns1.example.net.\n" }
+	}
+	c.eventually("answer in region 2 what region 1 was told", answers(two))
+	contains(t, "cluster status", asked(two, "cluster", "status"), "3 partitions", "r2-g1-n1")
+
+	// What is in use is not used twice.
+	if r := run(t, nil, "", "dev", "cluster", "--dir", dir); r.code != 1 || !strings.Contains(r.err, "is in use") {
+		t.Errorf("the same directory: %v", r)
+	}
+	other := append([]string{"dev", "cluster", "--dir", t.TempDir()}, ports...)
+	if r := run(t, nil, "", other...); r.code != 1 || !strings.Contains(r.err, "DNS of r1-g1-n1") || !strings.Contains(r.err, "--port-shift") {
+		t.Errorf("the same ports: %v", r)
+	}
+
+	// A node that is killed is said, and comes back.
+	first := c.pid("r2-g1-n1")
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	c.await("r2-g1-n1 ended: signal: killed", 1)
+	c.await("r2-g1-n1 is ready", 2)
+	second := c.pid("r2-g1-n1")
+	if second == first {
+		t.Errorf("the node is process %d again", first)
+	}
+	c.eventually("answer after that", answers(two))
+
+	// Nodes end with the cluster, however it ends.
+	gone := func(pids ...int) func() bool {
+		return func() bool {
+			for _, pid := range pids {
+				if syscall.Kill(pid, 0) == nil {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	pids := []int{c.pid("r1-g1-n1"), second}
+	if code := c.end(syscall.SIGINT); code != 0 || !gone(pids...)() {
+		t.Errorf("exit %d after SIGINT, nodes gone: %v\n%s", code, gone(pids...)(), c.said())
+	}
+	c = startCluster(t, dir, ready) // with nothing given
+	if !strings.HasPrefix(c.said(), "2 regions × 1 groups × 1 nodes, 3 partitions") || !answers(one)() || !answers(two)() {
+		t.Errorf("the same directory is another cluster: %q, %q\n%s", one.short("example.com", "NS"), two.short("example.com", "NS"), c.said())
+	}
+	pids = []int{c.pid("r1-g1-n1"), c.pid("r2-g1-n1")}
+	c.end(syscall.SIGKILL)
+	c.eventually("end with its parent", gone(pids...))
+
+	c = startCluster(t, dir, ready, "--respawn=false")
+	for _, node := range []string{"r1-g1-n1", "r2-g1-n1"} {
+		if err := syscall.Kill(c.pid(node), syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-c.done
+	if code := c.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(c.said(), "all nodes have ended") {
+		t.Errorf("exit %d without nodes: %s", code, c.said())
+	}
+}
