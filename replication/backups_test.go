@@ -75,8 +75,9 @@ func (n *Node) replicaAt(i int) *replica { return n.replica(int32(i)) }
 
 func (b backedUp) backUp(t *testing.T, n *Node) {
 	t.Helper()
-	if made, err := n.BackupNow(deadline(t)); err != nil || made != 1 {
-		t.Fatalf("%d backups, %v", made, err)
+	made, err := n.BackUp(deadline(t), nil)
+	if err != nil || len(made) != 1 || made[0].Err != nil || made[0].Made.IsZero() {
+		t.Fatalf("%+v, %v", made, err)
 	}
 }
 

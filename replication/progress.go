@@ -21,7 +21,9 @@ const (
 	commitPause = 200 * time.Millisecond
 	// commitDaily is how often everything is committed again: brokers forget after seven days.
 	commitDaily = 12 * time.Hour
-	commitWait  = 5 * time.Second
+	// commitTick is how often it is looked whether something was not committed.
+	commitTick = time.Second
+	commitWait = 5 * time.Second
 	// Groups that are waited for are asked again after firstPoll, then ever more rarely, up to lastPoll.
 	firstPoll = 10 * time.Millisecond
 	lastPoll  = 250 * time.Millisecond
@@ -31,17 +33,22 @@ const (
 func (n *Node) commit() {
 	committed := make(map[int32]int64)
 	var catalog int64
-	var last time.Time
+	var all time.Time // when everything was committed last
 	failing := false
+	tick := time.NewTicker(commitTick)
+	defer tick.Stop()
 	for {
 		select {
 		case <-n.cameFurther:
-		case <-time.After(commitDaily):
-			clear(committed)
+		case <-tick.C: // what could not be committed before, as the group was being put together
 		case <-n.ctx.Done():
 			return
 		}
-		due := n.due(committed, catalog)
+		if time.Since(all) > commitDaily {
+			all = time.Now()
+			clear(committed)
+		}
+		due, read := n.due(committed, catalog)
 		if len(due) == 0 {
 			continue
 		}
@@ -53,30 +60,28 @@ func (n *Node) commit() {
 				n.logger.Warn().Err(err).Msg("how far this node is can't be committed")
 			}
 			failing = true
-			if !n.sleep(n.ctx, retryWait) {
-				return
-			}
-			n.progressed()
 			continue
 		}
 		failing = false
 		for _, c := range due {
 			committed[c.Partition] = c.Next
 		}
-		catalog, last = n.catalogPosition(), time.Now()
-		if !n.sleep(n.ctx, commitPause-time.Since(last)) {
+		catalog = read
+		if !n.sleep(n.ctx, commitPause) {
 			return
 		}
 	}
 }
 
-// due is what is to be committed: partitions that have come further, and one of them when the catalog has.
-func (n *Node) due(committed map[int32]int64, catalog int64) (due []assignment.Committed) {
+// due is what is to be committed: partitions that have come further, and one of them when the catalog has. read is how far
+// the catalog was read then.
+func (n *Node) due(committed map[int32]int64, catalog int64) (due []assignment.Committed, read int64) {
 	given, fresh := n.group.Current()
 	if !fresh {
-		return nil // not a member just now
+		return nil, catalog // not a member just now
 	}
-	now, read := time.Now(), n.catalogPosition()
+	now := time.Now()
+	read = n.catalogPosition()
 	for r := range n.replicas() {
 		if !slices.Contains(given, r.number) || !n.Holds(r.number) {
 			continue
@@ -92,7 +97,7 @@ func (n *Node) due(committed map[int32]int64, catalog int64) (due []assignment.C
 		}
 		due = append(due, assignment.Committed{Partition: p.Partition, Next: p.Next, LeaderEpoch: p.Epoch, Metadata: p.Metadata()})
 	}
-	return due
+	return due, read
 }
 
 // lastCaughtUp is when the replica was last known to have all of the log.

@@ -93,6 +93,9 @@ func (e *MissingError) Error() string {
 	names := make([]string, len(e.Missing))
 	for i, m := range e.Missing {
 		names[i] = m.Region + "/" + m.Group
+		if m.Err != "" {
+			names[i] += " (" + m.Err + ")"
+		}
 	}
 	return fmt.Sprintf("%s is not yet known to be applied by %s", e.Position, strings.Join(names, ", "))
 }

@@ -1,0 +1,200 @@
+package replication
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"balefire/store"
+	"balefire/store/storetest"
+	"balefire/zones"
+	"balefire/zones/answer"
+)
+
+// testRegion is some nodes of one region, and the log that they share.
+type testRegion struct {
+	t       *testing.T
+	brokers []string
+	gossip  []string
+	nodes   map[string]*Node
+	log     zerolog.Logger
+}
+
+const (
+	regionPartitions = 8
+	refused          = answer.RCode(5)
+)
+
+func newRegion(t *testing.T) *testRegion {
+	t.Helper()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	return &testRegion{t: t, brokers: cluster.ListenAddrs(), nodes: make(map[string]*Node), log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel)}
+}
+
+func (g *testRegion) options(id, group string) Options {
+	o := options(g.t, g.t.TempDir())
+	o.Logger = g.log.With().Str("node", id).Logger()
+	o.Log.Brokers, o.Log.Partitions = g.brokers, regionPartitions
+	o.NodeID, o.Region, o.Group = id, "near", group
+	o.Peers = PeerOptions{GossipListen: "127.0.0.1:0", RelayListen: "127.0.0.1:0", Join: g.gossip, Version: "test"}
+	o.KeepLeft = time.Hour
+	return o
+}
+
+func (g *testRegion) start(o Options) *Node {
+	g.t.Helper()
+	n := start(g.t, o)
+	g.gossip = append(g.gossip, n.region.gossip.Address())
+	g.nodes[o.NodeID] = n
+	return n
+}
+
+// resolve answers a question as the DNS server does.
+func (g *testRegion) resolve(n *Node, qname string) (rcode answer.RCode, records int, err error) {
+	name := zones.MustParseName(qname)
+	q := answer.Question{Name: name, Type: zones.TypeA}
+	h := n.Find(name, zones.TypeA)
+	defer h.Release()
+	var a answer.Answer
+	switch h.Status {
+	case store.Here:
+		err = answer.Resolve(h.View, q, &a)
+	case store.Elsewhere:
+		_, err = n.Ask(h, q, netip.MustParseAddr("192.0.2.1"), nil, &a)
+	case store.NotHosted:
+		return refused, 0, nil
+	default:
+		err = h.Err
+	}
+	return a.RCode, len(a.Section(answer.SectionAnswer)), err
+}
+
+// everywhere waits until every node answers for a name, and reports how many do so from another node's copy.
+func (g *testRegion) everywhere(qname string) (asked int) {
+	g.t.Helper()
+	for id, n := range g.nodes {
+		eventually(g.t, n, fmt.Sprintf("%s answers for %s", id, qname), func() bool {
+			rcode, records, err := g.resolve(n, qname)
+			return err == nil && rcode == answer.NoError && records == 1
+		})
+		h := n.Find(zones.MustParseName(qname), zones.TypeA)
+		if h.Status == store.Elsewhere {
+			asked++
+		}
+		h.Release()
+	}
+	return asked
+}
+
+func (g *testRegion) holding(n *Node) (held []int32) {
+	for p := range n.count() {
+		if n.Holds(p) {
+			held = append(held, p)
+		}
+	}
+	return held
+}
+
+// write publishes a change set by any node, and waits for it by one that holds its partition.
+func (g *testRegion) write(n *Node, cs *zones.ChangeSet) {
+	g.t.Helper()
+	pos, err := n.Publish(deadline(g.t), newID(cs))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for _, holder := range g.nodes {
+		if !holder.Holds(pos.Partition) {
+			continue
+		}
+		o, err := holder.Wait(deadline(g.t), pos, Everywhere)
+		if err != nil || o.Status != store.StatusApplied {
+			g.t.Fatalf("%+v, %v", o, err)
+		}
+		return
+	}
+	g.t.Fatalf("nobody holds partition %d", pos.Partition)
+}
+
+// Partitions are spread over the nodes of a group, and every node answers for all zones; nodes come and go.
+func TestRegionSharesPartitions(t *testing.T) {
+	g := newRegion(t)
+	a := ready(t, g.start(g.options("a", "main")))
+	if !a.HoldsAll() {
+		t.Fatalf("alone, it holds %v", g.holding(a))
+	}
+	apexes := make([]string, 12)
+	for i := range apexes {
+		apexes[i] = fmt.Sprintf("z%d.test.", i)
+		g.write(a, storetest.Create(apexes[i], storetest.Set("www."+apexes[i], 60, zones.TypeA, "192.0.2.1")))
+	}
+	bOptions := g.options("b", "main")
+	b := g.start(bOptions)
+	eventually(t, b, "b has some partitions", func() bool { return len(g.holding(b)) == regionPartitions/2 })
+	eventually(t, a, "a has given them up", func() bool { return len(g.holding(a)) == regionPartitions/2 })
+	ready(t, b)
+	asked := 0
+	for _, apex := range apexes {
+		asked += g.everywhere("www." + apex)
+	}
+	if asked != len(apexes) {
+		t.Errorf("%d answers were asked for elsewhere, want %d: each zone is in one place", asked, len(apexes))
+	}
+	// A zone that is made now is known to both.
+	g.write(b, storetest.Create("late.test.", storetest.Set("www.late.test.", 60, zones.TypeA, "192.0.2.1")))
+	g.everywhere("www.late.test.")
+	for _, n := range g.nodes {
+		if rcode, _, err := g.resolve(n, "nowhere.example."); err != nil || rcode != refused {
+			t.Errorf("a name in no zone: %v, %v", rcode, err)
+		}
+		if rcode, _, err := g.resolve(n, "gone.late.test."); err != nil || rcode != answer.NXDomain {
+			t.Errorf("a name that does not exist: %v, %v", rcode, err)
+		}
+	}
+	// A restart moves nothing.
+	before := g.holding(b)
+	b.Close()
+	b = ready(t, g.start(bOptions))
+	eventually(t, b, "b holds the same again", func() bool { return fmt.Sprint(g.holding(b)) == fmt.Sprint(before) })
+	if len(g.holding(a)) != regionPartitions/2 {
+		t.Errorf("a holds %v after b's restart", g.holding(a))
+	}
+	g.everywhere("www.z3.test.")
+}
+
+// With two groups every zone is answered for while a node is gone.
+func TestRegionWithTwoGroups(t *testing.T) {
+	g := newRegion(t)
+	a := ready(t, g.start(g.options("a", "one")))
+	ready(t, g.start(g.options("b", "one")))
+	ready(t, g.start(g.options("c", "two")))
+	ready(t, g.start(g.options("d", "two")))
+	for _, n := range g.nodes {
+		eventually(t, n, "each has half", func() bool { return len(g.holding(n)) == regionPartitions/2 })
+	}
+	for i := range 6 {
+		apex := fmt.Sprintf("z%d.test.", i)
+		g.write(a, storetest.Create(apex, storetest.Set("www."+apex, 60, zones.TypeA, "192.0.2.1")))
+		g.everywhere("www." + apex)
+	}
+	g.nodes["b"].Close()
+	delete(g.nodes, "b")
+	for i := range 6 {
+		g.everywhere(fmt.Sprintf("www.z%d.test.", i))
+	}
+	reached, err := a.Reached(deadline(t), store.Position{Partition: 0, Offset: 0})
+	if err != nil || len(reached) != 2 {
+		t.Errorf("reached %+v, %v", reached, err)
+	}
+	status := a.ClusterStatus(deadline(t))
+	if len(status.Nodes) != 4 || len(status.Groups) != 2 {
+		t.Errorf("status %+v", status)
+	}
+}
