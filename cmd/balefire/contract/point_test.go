@@ -52,7 +52,7 @@ func TestRestoreToAPoint(t *testing.T) {
 	third, fourth := set("192.0.2.3"), set("192.0.2.4")
 	c.asked(source, "zone", "delete", "example.com.")
 
-	target := start(t, "--namespace", "other", "--partitions", "3")
+	target := start(t, "--namespace", "other", "--partitions", "5")
 	restore := []string{"backup", "restore", "--backup-url", url}
 	tls := filepath.Join(dir, "log", "tls")
 	exact := append(restore, "--brokers", "127.0.0.1:"+strconv.Itoa(9092+shift), "--kafka-tls",
