@@ -15,8 +15,8 @@ import (
 )
 
 func newBackupCommand() *cobra.Command {
-	return group("backup", "List, verify and restore the backups in the object store",
-		newBackupListCommand(), newBackupVerifyCommand(), newBackupRestoreCommand())
+	return group("backup", "Make, list, verify and restore backups in the object store",
+		newBackupNowCommand(), newBackupListCommand(), newBackupVerifyCommand(), newBackupRestoreCommand())
 }
 
 // backedUpPartition is what `backup list` shows of one backup.

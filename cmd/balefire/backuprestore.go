@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"net/http"
 	"os"
@@ -28,7 +29,8 @@ import (
 type restoreOptions struct {
 	zones     []zones.Name
 	partition int32 // -1: where the zones are, or all
-	at        string
+	at        point
+	nearest   bool
 	topic     string
 	dryRun    bool
 }
@@ -38,17 +40,24 @@ func newBackupRestoreCommand() *cobra.Command {
 	conn := connection{}
 	how := restoreOptions{}
 	var all bool
+	var at string
 	cmd := &cobra.Command{
 		Use:   "restore ZONE… | --partition N | --all",
-		Short: "Bring zones back to what a backup says, as changes",
-		Long: `Bring zones back to what a backup says: the newest one, or the newest of --at or before. The backup is restored into a
-scratch directory and verified, and its zones are imported into the running server that --server names: into
-the namespace itself, or into another one. Each import is a change like any other, whole or not at all, and can
-be rolled back; serials go past the present ones, so that secondaries follow. Zones that the backup does not have are left alone,
-and so are those that have not changed since.
+		Short: "Bring zones back to what they were, as changes",
+		Long: `Bring zones back to what they were at an earlier time or position, from backups and the log. The newest backup at or before
+--at is restored into a scratch directory and verified. With --brokers, what the log has after it is applied there, up to exactly
+--at: a position is that of the last change that is to be there, as 'zone history' shows it; a time is the log's. The log is only
+read. Without brokers, or with --nearest, it is what the backup says; without --at, what the newest one says.
 
-A zone that comes signed can't be given another serial: when it has moved on since, its restore is refused.`,
+The zones are then imported into the running server that --server names: into the namespace itself, or into another one, with
+any number of partitions. Each import is a change like any other, whole or not at all, and can be rolled back; serials go past the
+present ones, so that secondaries follow. Zones that did not exist then are left alone, and so are those that have not changed
+since.
+
+A zone that comes signed can't be given another serial: when it has moved on since, its restore is refused.
+Exit codes: 0 all was restored; 1 something was not; 2 wrong usage.`,
 		Example: `  balefire backup restore example.com. --at 2026-11-01T12:00:00Z --backup-url file:///backups
+  balefire backup restore --partition 3 --at 3@4711 --config /etc/balefire/balefire.yaml
   balefire backup restore --all --server http://new:8053 --config /etc/balefire/balefire.yaml`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			ways := 0
@@ -67,7 +76,9 @@ A zone that comes signed can't be given another serial: when it has moved on sin
 				}
 				how.zones = append(how.zones, apex)
 			}
-			return nil
+			var err error
+			how.at, err = parsePoint(at)
+			return err
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, found := flags.load(os.Environ())
@@ -96,7 +107,8 @@ A zone that comes signed can't be given another serial: when it has moved on sin
 	conn.output.register(cmd.Flags())
 	cmd.Flags().Int32Var(&how.partition, "partition", -1, "restore all zones of this partition, or look there for the zones named")
 	cmd.Flags().BoolVar(&all, "all", false, "restore all zones of all partitions")
-	cmd.Flags().StringVar(&how.at, "at", "", "not the newest backup, but that of a time such as 2026-11-01T12:00:00Z, in the log's time, or of a position such as 3@4711; or else the newest one before it")
+	cmd.Flags().StringVar(&at, "at", "", "to what it was at a time such as 2026-11-01T12:00:00Z, in the log's time, or right after the change at a position such as 3@4711 (default: the newest backup)")
+	cmd.Flags().BoolVar(&how.nearest, "nearest", false, "to the newest backup at or before --at, also when there are brokers whose log has more")
 	cmd.Flags().StringVar(&how.topic, "topic", "", "whose backups, by the topic's id, where there are those of several")
 	cmd.Flags().BoolVar(&how.dryRun, "dry-run", false, "only say what would be done")
 	return cmd
@@ -109,11 +121,12 @@ func restoreBackups(ctx context.Context, cmd *cobra.Command, cfg *Config, c *cli
 	if err != nil {
 		return nil, err
 	}
-	stored, err := storedTopic(ctx, objects, cfg.Namespace, how.topic)
+	source, err := how.openSource(ctx, cfg, objects)
 	if err != nil {
 		return nil, err
 	}
-	wanted, err := how.partitions(ctx, c, stored.Partitions)
+	defer source.close()
+	wanted, guessed, err := how.partitions(ctx, c, cfg.Namespace, source)
 	if err != nil {
 		return nil, err
 	}
@@ -122,21 +135,71 @@ func restoreBackups(ctx context.Context, cmd *cobra.Command, cfg *Config, c *cli
 		return nil, err
 	}
 	defer os.RemoveAll(scratch)
-	b := backup.New(backup.Options{Objects: objects, Namespace: cfg.Namespace, TopicID: stored.Topic, Scratch: filepath.Join(scratch, "trial")})
+	source.backups = backup.New(backup.Options{Objects: objects, Namespace: cfg.Namespace, TopicID: source.topic, Scratch: filepath.Join(scratch, "trial")})
 	var results []imported
+	missing := how.zones // those that no partition had so far
 	for _, number := range wanted {
-		m, err := how.manifest(ctx, b, number)
+		if guessed && len(missing) == 0 {
+			break
+		}
+		got, err := how.fromBackup(ctx, cmd.ErrOrStderr(), c, source, number, filepath.Join(scratch, fmt.Sprint(number)))
+		if guessed {
+			got = slices.DeleteFunc(got, func(r imported) bool { return r.absent })
+			missing = slices.DeleteFunc(slices.Clone(missing), func(apex zones.Name) bool {
+				return slices.ContainsFunc(got, func(r imported) bool { return r.Zone == apex.String() })
+			})
+		}
+		results = append(results, got...)
 		if err != nil {
 			return results, fmt.Errorf("partition %d: %w", number, err)
 		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "partition %d: as of offset %d, %s\n", number, m.Offset, m.Time.Format(time.RFC3339))
-		got, err := how.fromBackup(ctx, c, b, m, filepath.Join(scratch, fmt.Sprint(number)))
-		results = append(results, got...)
-		if err != nil {
-			return results, err
+	}
+	for _, apex := range missing {
+		if guessed {
+			results = append(results, absentThen(apex))
 		}
 	}
 	return results, nil
+}
+
+// restoreSource is where zones are restored from.
+type restoreSource struct {
+	topic      [16]byte
+	partitions []int32           // those that have a backup or, with a log, all
+	past       *mutationlog.Past // nil: backups alone
+	backups    *backup.Backups
+}
+
+func (s restoreSource) close() {
+	if s.past != nil {
+		s.past.Close()
+	}
+}
+
+// openSource finds the topic that is meant: the brokers', when a point between backups is wanted and there are brokers.
+func (how restoreOptions) openSource(ctx context.Context, cfg *Config, objects objectstore.Store) (restoreSource, error) {
+	if how.at.isNewest() || how.nearest || len(cfg.Brokers) == 0 {
+		stored, err := storedTopic(ctx, objects, cfg.Namespace, how.topic)
+		return restoreSource{topic: stored.Topic, partitions: stored.Partitions}, err
+	}
+	opts := mutationlog.Options{Namespace: cfg.Namespace, Brokers: cfg.Brokers, Logger: zerolog.Nop()}
+	var err error
+	if opts.Client, err = kafkaSecurity(cfg).Options(); err != nil {
+		return restoreSource{}, err
+	}
+	past, err := mutationlog.OpenPast(ctx, opts)
+	if err != nil {
+		return restoreSource{}, fmt.Errorf("%w\n--nearest restores the newest backup before --at, without the log", err)
+	}
+	s := restoreSource{topic: past.TopicID(), past: past}
+	if id := hex.EncodeToString(s.topic[:]); how.topic != "" && how.topic != id {
+		past.Close()
+		return s, usagef("--topic %s: the brokers have topic %s; backups of another can be restored with --nearest", how.topic, id)
+	}
+	for number := range past.Partitions() {
+		s.partitions = append(s.partitions, number)
+	}
+	return s, nil
 }
 
 // storedTopic picks the topic whose backups are meant.
@@ -162,78 +225,99 @@ func storedTopic(ctx context.Context, objects objectstore.Store, namespace, topi
 	return backup.Stored{}, usagef("no backups of topic %s: want one of %s", topic, strings.Join(names, ", "))
 }
 
-// partitions says which of the stored partitions are needed. Where a zone is follows from the namespace's partition
-// count, which the server knows; --partition is for the backups of another namespace.
-func (how restoreOptions) partitions(ctx context.Context, c *client, stored []int32) ([]int32, error) {
-	var wanted []int32
+// partitions says which are needed. Where a zone is follows from the number of partitions, which the log's brokers know, or
+// else the server when it is of the same namespace; otherwise zones are looked for in all: then it is guessed.
+func (how restoreOptions) partitions(ctx context.Context, c *client, namespace string, source restoreSource) (wanted []int32, guessed bool, err error) {
 	switch {
 	case how.partition >= 0:
 		wanted = []int32{how.partition}
 	case len(how.zones) == 0:
-		wanted = stored
+		wanted = source.partitions
 	default:
-		var known cluster
-		if err := c.call(ctx, request{method: http.MethodGet, path: []string{"v1", "cluster"}}, &known); err != nil {
-			return nil, err
+		var count int32
+		if source.past != nil {
+			count = source.past.Partitions()
+		} else if count, err = partitionsOf(ctx, c, namespace); err != nil {
+			return nil, false, err
 		}
-		if known.Partitions <= 0 {
-			return nil, errors.New("the server does not know its namespace yet: its log has never been reached")
+		if count == 0 {
+			wanted, guessed = source.partitions, true
+			break
 		}
 		for _, apex := range how.zones {
-			number := mutationlog.PartitionOf([]byte(apex.String()), known.Partitions)
+			number := mutationlog.PartitionOf([]byte(apex.String()), count)
 			if !slices.Contains(wanted, number) {
 				wanted = append(wanted, number)
 			}
 		}
 	}
-	if at, err := store.ParsePosition(how.at); err == nil {
+	if at := how.at.position; at != nil {
+		if guessed {
+			wanted, guessed = []int32{at.Partition}, false
+		}
 		if len(wanted) > 1 {
-			return nil, usagef("--at %s is in one partition, and these zones are in %d: give a time", how.at, len(wanted))
+			return nil, false, usagef("--at %s is in one partition, and these zones are in %d: give a time", at, len(wanted))
 		}
 		if wanted[0] != at.Partition {
-			return nil, usagef("--at %s is not in partition %d, where this is", how.at, wanted[0])
+			return nil, false, usagef("--at %s is not in partition %d, where this is", at, wanted[0])
 		}
 	}
 	for _, number := range wanted {
-		if !slices.Contains(stored, number) {
-			return nil, fmt.Errorf("there is no backup of partition %d", number)
+		if !slices.Contains(source.partitions, number) {
+			return nil, false, fmt.Errorf("there is no backup of partition %d", number)
 		}
 	}
-	return wanted, nil
+	return wanted, guessed, nil
 }
 
-func (how restoreOptions) manifest(ctx context.Context, b *backup.Backups, partition int32) (backup.Manifest, error) {
-	if how.at == "" {
-		return b.Newest(ctx, partition)
+// partitionsOf asks the server how many partitions a namespace has; 0 when it is of another.
+func partitionsOf(ctx context.Context, c *client, namespace string) (int32, error) {
+	var known cluster
+	if err := c.call(ctx, request{method: http.MethodGet, path: []string{"v1", "cluster"}}, &known); err != nil {
+		return 0, err
 	}
-	if at, err := store.ParsePosition(how.at); err == nil {
-		return b.AtOffset(ctx, partition, at.Offset)
+	if known.Namespace != namespace {
+		return 0, nil
 	}
-	at, err := time.Parse(time.RFC3339, how.at)
-	if err != nil {
-		return backup.Manifest{}, usagef("--at %q: want a time such as 2026-11-01T12:00:00Z, or a position such as 3@4711", how.at)
+	if known.Partitions <= 0 {
+		return 0, errors.New("the server does not know its namespace yet: its log has never been reached")
 	}
-	return b.AtTime(ctx, partition, at)
+	return known.Partitions, nil
 }
 
 // fromBackup restores one partition under dir, imports the zones that are wanted, and removes it again.
-func (how restoreOptions) fromBackup(ctx context.Context, c *client, b *backup.Backups, m backup.Manifest, dir string) (results []imported, err error) {
+func (how restoreOptions) fromBackup(ctx context.Context, say io.Writer, c *client, source restoreSource, number int32, dir string) (results []imported, err error) {
+	m, err := how.at.backup(ctx, source.backups, number)
+	fromStart := errors.Is(err, backup.ErrNone) && source.past != nil // the log may have all
+	if err != nil && !fromStart {
+		return nil, err
+	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	s, err := store.New(store.Options{Dir: filepath.Join(dir, "data"), Ballast: -1, HotBytes: 1 << 20, Logger: zerolog.Nop()})
+	s, err := store.New(store.Options{Dir: filepath.Join(dir, "data"), Ballast: -1, HotBytes: 1 << 20, HistoryChanges: -1, Logger: zerolog.Nop()})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	restored := filepath.Join(dir, "restored")
-	if err := b.RestoreInto(ctx, restored, m); err != nil {
+	if !fromStart {
+		restored := filepath.Join(dir, "restored")
+		if err := source.backups.RestoreInto(ctx, restored, m); err != nil {
+			return nil, err
+		}
+		if err := s.Adopt(number, source.topic, restored); err != nil {
+			return nil, err
+		}
+	}
+	p, err := s.Open(number, source.topic)
+	if err != nil {
 		return nil, err
 	}
-	if err := s.Adopt(m.Partition, m.Topic, restored); err != nil {
-		return nil, err
+	base := p.Applied().Offset
+	if source.past != nil {
+		if err := goOn(ctx, source.past, p, number, how.at); err != nil {
+			return nil, err
+		}
 	}
-	if _, err := s.Open(m.Partition, m.Topic); err != nil {
-		return nil, err
-	}
+	how.explain(say, number, p.Applied(), base, source.past != nil)
 	if len(how.zones) == 0 {
 		for apex, err := range apexesOf(s) {
 			if err != nil {
@@ -247,6 +331,23 @@ func (how restoreOptions) fromBackup(ctx context.Context, c *client, b *backup.B
 		results = append(results, how.restoreZone(ctx, c, s, apex, dir))
 	}
 	return results, nil
+}
+
+// explain says what a partition is restored to.
+func (how restoreOptions) explain(say io.Writer, number int32, applied store.Applied, base int64, exact bool) {
+	from := "a backup"
+	switch {
+	case !how.at.isNewest() && !exact:
+		from = "the nearest backup; --brokers reads the log after it, too"
+		if how.nearest {
+			from = "the nearest backup"
+		}
+	case base < 0 && exact:
+		from = "the log alone"
+	case applied.Offset > base:
+		from = fmt.Sprintf("a backup of offset %d, and the log after it", base)
+	}
+	fmt.Fprintf(say, "partition %d: as of offset %d, %s, from %s\n", number, applied.Offset, applied.Time.Format(time.RFC3339), from)
 }
 
 func apexesOf(s *store.Store) iter.Seq2[zones.Name, error] {
@@ -271,6 +372,11 @@ func apexesOf(s *store.Store) iter.Seq2[zones.Name, error] {
 	}
 }
 
+// absentThen is the result of a zone that is not there to be restored.
+func absentThen(apex zones.Name) imported {
+	return imported{Zone: apex.String(), Result: "failed", Error: fmt.Sprintf("%s: the backup does not have it", apex), absent: true}
+}
+
 // restoreZone imports one zone from a restored partition.
 func (how restoreOptions) restoreZone(ctx context.Context, c *client, s *store.Store, apex zones.Name, dir string) imported {
 	fail := func(err error) imported {
@@ -278,7 +384,7 @@ func (how restoreOptions) restoreZone(ctx context.Context, c *client, s *store.S
 	}
 	reading, err := s.Read(apex)
 	if errors.Is(err, store.ErrNoZone) {
-		return fail(errors.New("the backup does not have it"))
+		return absentThen(apex)
 	}
 	if err != nil {
 		return fail(err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -39,7 +40,8 @@ type client struct {
 type connection struct {
 	server, tokenFile, dataDir string
 	timeout                    time.Duration
-	scope                      string // see client
+	scope                      string        // see client
+	patience                   time.Duration // for an answer to begin; 0: 10 minutes
 	output
 }
 
@@ -90,7 +92,7 @@ func (c *connection) dialWith(token string) (*client, error) {
 		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   10 * time.Second,
 		MaxIdleConnsPerHost:   importWorkers,
-		ResponseHeaderTimeout: 10 * time.Minute, // after the last octet of a large zone was sent
+		ResponseHeaderTimeout: cmp.Or(c.patience, 10*time.Minute), // after the last octet of a large zone was sent
 	}
 	return &client{
 		base: base, token: token, wait: c.timeout, scope: c.scope,

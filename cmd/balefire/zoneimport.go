@@ -132,6 +132,7 @@ type imported struct {
 	Records  uint64   `json:"records,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
 	Error    string   `json:"error,omitempty"`
+	absent   bool     // of a restore: it is not there to be restored
 }
 
 // importAll imports files, several at once, and returns what became of each, in their order.

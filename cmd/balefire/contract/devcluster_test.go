@@ -105,6 +105,16 @@ func (c *devCluster) node(host string, shift int) node {
 	}, c.t}
 }
 
+// asked runs a command with the cluster's token, and returns what it printed.
+func (c *devCluster) asked(n node, args ...string) string {
+	c.t.Helper()
+	r := run(c.t, []string{"BALEFIRE_SERVER=http://" + n.Admin}, "", append(args, "--data-dir", c.dir)...)
+	if r.code != 0 {
+		c.t.Fatal(r)
+	}
+	return r.out
+}
+
 // TestDevCluster: all of the cluster begins and ends together, and its directory is the cluster.
 func TestDevCluster(t *testing.T) {
 	t.Parallel()
@@ -114,20 +124,12 @@ func TestDevCluster(t *testing.T) {
 	const ready = "All 2 nodes are ready"
 	c := startCluster(t, dir, ready, append(ports, "--regions", "2", "--groups", "1", "--nodes", "1", "--partitions", "3")...)
 	one, two := c.node("127.0.1.1", shift), c.node("127.0.2.1", shift)
-	asked := func(n node, args ...string) string {
-		t.Helper()
-		r := run(t, []string{"BALEFIRE_SERVER=http://" + n.Admin}, "", append(args, "--data-dir", dir)...)
-		if r.code != 0 {
-			t.Fatal(r)
-		}
-		return r.out
-	}
-	asked(one, "zone", "create", "example.com.", "--ns", "ns1.example.net.")
+	c.asked(one, "zone", "create", "example.com.", "--ns", "ns1.example.net.")
 	answers := func(n node) func() bool {
 		return func() bool { return n.short("example.com", "NS") == "ns1.example.net.\n" }
 	}
 	c.eventually("answer in region 2 what region 1 was told", answers(two))
-	contains(t, "cluster status", asked(two, "cluster", "status"), "3 partitions", "r2-g1-n1")
+	contains(t, "cluster status", c.asked(two, "cluster", "status"), "3 partitions", "r2-g1-n1")
 
 	// What is in use is not used twice.
 	if r := run(t, nil, "", "dev", "cluster", "--dir", dir); r.code != 1 || !strings.Contains(r.err, "is in use") {
