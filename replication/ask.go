@@ -133,7 +133,7 @@ func (n *Node) Ask(h store.Holding, q answer.Question, client netip.Addr, buf []
 }
 
 // answerAsked is the other side of Ask: it answers for another node, from this node's own copies alone.
-func (n *Node) answerAsked(_ context.Context, request, reply []byte) ([]byte, relay.Status) {
+func (n *Node) answerAsked(ctx context.Context, request, reply []byte) ([]byte, relay.Status) {
 	q, err := parseAsked(request)
 	if err != nil {
 		return reply, relay.Failed
@@ -148,7 +148,9 @@ func (n *Node) answerAsked(_ context.Context, request, reply []byte) ([]byte, re
 	// What every Find sees from now on.
 	offset := p.Settled()
 	if offset < q.least {
-		return reply, relay.Behind
+		if offset = n.catchUp(ctx, p, q.least); offset < q.least {
+			return reply, relay.Behind
+		}
 	}
 	h := n.Find(q.question.Name, q.question.Type)
 	defer h.Release()
@@ -175,6 +177,32 @@ func (n *Node) answerAsked(_ context.Context, request, reply []byte) ([]byte, re
 		return begun, relay.Failed
 	}
 	return answer.Encode(reply, a), relay.OK
+}
+
+// catchUpPatience is how long a question waits for a copy that is behind: after a hand-over it mostly is by milliseconds.
+const catchUpPatience = 150 * time.Millisecond
+
+// catchUp waits for a partition to come to an offset, for a moment, and returns where it is.
+func (n *Node) catchUp(ctx context.Context, p *store.Partition, offset int64) int64 {
+	r := n.replica(p.Number())
+	if r == nil {
+		return p.Settled()
+	}
+	ctx, cancel := context.WithTimeout(ctx, catchUpPatience)
+	defer cancel()
+	arrived, leave, err := r.waiters.join(offset)
+	if err != nil {
+		return p.Settled()
+	}
+	defer leave()
+	if at := p.Settled(); at >= offset {
+		return at
+	}
+	select {
+	case <-arrived:
+	case <-ctx.Done():
+	}
+	return p.Settled()
 }
 
 // leastOf is the offset that an answer about a partition must be from, or a later one: none that this node has answered from or

@@ -162,6 +162,7 @@ func (r *replica) restoreBackup(ctx context.Context, least int64, why error) err
 			return err
 		}
 		r.node.logger.Warn().Int32("partition", r.number).Int64("offset", m.Offset).Dur("took", time.Since(began)).Msg("partition restored from a backup")
+		r.restored = m.Offset
 		r.noteBackup(m)
 		return nil
 	}

@@ -60,7 +60,7 @@ func (n *Node) enterRegion() (_ *region, err error) {
 		g.relay, err = relay.Start(relay.Options{
 			Listen: o.RelayListen, Identity: o.Identity, Trusted: g.trusts,
 			Handler: n.answerAsked, HTTP: http.HandlerFunc(g.serveCall),
-			Logger: n.logger.With().Str("part", "relay").Logger(),
+			Logger: n.logger.With().Str("part", "relay").Logger(), Registerer: n.opts.Metrics,
 		})
 		if err != nil {
 			return nil, err
@@ -76,6 +76,11 @@ func (n *Node) enterRegion() (_ *region, err error) {
 			err = errors.Join(err, g.relay.Close())
 		}
 		return nil, err
+	}
+	if n.opts.Metrics != nil {
+		if err := n.opts.Metrics.Register(g.gossip.Collector()); err != nil {
+			return nil, errors.Join(fmt.Errorf("metrics of gossip: %w", err), g.close())
+		}
 	}
 	return g, nil
 }

@@ -36,6 +36,8 @@ type replica struct {
 	waiters waiters
 	rebuilt bool // by run alone
 	looked  bool // for a backup to begin with; by run alone
+	// restored is the offset of the backup that the copy was made from, which increments may follow; -1 for none. By run alone.
+	restored int64
 
 	cancel context.CancelFunc // ends run
 	ended  chan struct{}      // closed when run has ended
@@ -66,7 +68,7 @@ type replica struct {
 }
 
 func newReplica(n *Node, number int32, topic [16]byte) *replica {
-	return &replica{node: n, number: number, topic: topic, target: -2, end: -1, ended: make(chan struct{}), settled: make(chan struct{})}
+	return &replica{node: n, number: number, topic: topic, target: -2, end: -1, restored: -1, ended: make(chan struct{}), settled: make(chan struct{})}
 }
 
 // run takes the partition through its phases until the context ends or it can't go on.
@@ -160,6 +162,9 @@ func (r *replica) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open partition %d: %w", r.number, err)
 	}
+	if err := r.keepVersions(p); err != nil {
+		return errors.Join(err, p.Close())
+	}
 	applied := p.Applied().Offset
 	r.mu.Lock()
 	r.partition = p
@@ -171,6 +176,19 @@ func (r *replica) open(ctx context.Context) error {
 		p.CaughtUp()
 	}
 	r.waiters.announce(applied, nil)
+	return nil
+}
+
+// keepVersions has the copy keep, or not keep, what increments need: a node that makes no backups needs none of it.
+func (r *replica) keepVersions(p *store.Partition) error {
+	restored := r.restored
+	r.restored = -1
+	switch makes := r.node.backups != nil && r.node.opts.Backup.Create; {
+	case !makes && p.Kept() >= 0:
+		return p.Verified(-1)
+	case makes && restored >= 0:
+		return p.Verified(restored)
+	}
 	return nil
 }
 

@@ -143,7 +143,6 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	defer func() { err = errors.Join(err, withPatience(api.Shutdown)) }()
 
 	waitUntilReady(ctx, node, logger)
-	paceCollector(node.Store().WriteBuffers())
 	server, err := dnsserver.New(dnsserver.Options{
 		Listen: cfg.DNS.Listen,
 		Zones:  node, Elsewhere: node,
@@ -187,6 +186,12 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 		view.tellReadiness(working)
 	}()
 	defer func() { stop(); <-told }()
+	paced := make(chan struct{})
+	go func() {
+		defer close(paced)
+		keepPace(working, node.Store().WriteBuffers)
+	}()
+	defer func() { stop(); <-paced }()
 
 	url := "http://" + api.Addr().String()
 	if sample != "" {
