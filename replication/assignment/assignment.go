@@ -63,6 +63,8 @@ type Options struct {
 	// the broker decides.
 	SessionTimeout time.Duration
 	Logger         zerolog.Logger
+
+	fencedWait time.Duration // 0 means the constant; tests wait for less
 }
 
 // Assignment is a node's part in its group. Its methods may be used from many goroutines.
@@ -77,11 +79,11 @@ type Assignment struct {
 	client  *kgo.Client    // nil while out of the group
 	given   map[int32]bool // never changed, only replaced
 	fresh   bool           // given is what the group says now
+	claimed map[int32]bool // what this node last joined as having, when the client did not know
 	changed chan struct{}  // closed at the next change
 	fault   error
 	trying  error
 	fenced  chan struct{} // capacity 1: another process has taken this one's place
-	closed  bool
 }
 
 // Status is how the node stands with its group.
@@ -112,6 +114,9 @@ func Open(opts Options) (*Assignment, error) {
 	}
 	if opts.SessionTimeout == 0 {
 		opts.SessionTimeout = defaultSession
+	}
+	if opts.fencedWait == 0 {
+		opts.fencedWait = fencedWait
 	}
 	if opts.Protocol == "" {
 		opts.Protocol = Classic
@@ -149,7 +154,7 @@ func (a *Assignment) join() (*kgo.Client, error) {
 		kgo.ConsumerGroup(o.Group),
 		kgo.ConsumeTopics(o.Topic),
 		kgo.InstanceID(o.Instance),
-		kgo.Balancers(kgo.CooperativeStickyBalancer()),
+		kgo.Balancers(claiming{kgo.CooperativeStickyBalancer(), a}),
 		kgo.SessionTimeout(o.SessionTimeout),
 		kgo.HeartbeatInterval(min(3*time.Second, o.SessionTimeout/4)),
 		kgo.RebalanceTimeout(max(o.SessionTimeout, 10*time.Second)),
@@ -163,7 +168,8 @@ func (a *Assignment) join() (*kgo.Client, error) {
 		kgo.AdjustFetchOffsetsFn(fromAnywhere),
 	)
 	if o.Protocol == Consumer {
-		options = append(options, kgo.ServerSideBalancer())
+		// The broker remembers who had what. The client asks it only with a balancer that it knows.
+		options = append(options, kgo.ServerSideBalancer(), kgo.Balancers(kgo.CooperativeStickyBalancer()))
 	}
 	a.mu.Lock() // the client calls back at once
 	defer a.mu.Unlock()
@@ -214,7 +220,7 @@ func (a *Assignment) run(client *kgo.Client) {
 		}
 		for {
 			select {
-			case <-time.After(fencedWait + rand.N(fencedWait/4)):
+			case <-time.After(a.opts.fencedWait + rand.N(a.opts.fencedWait/4)):
 			case <-a.ctx.Done():
 				return
 			}
@@ -252,18 +258,22 @@ func (a *Assignment) assigned(_ context.Context, client *kgo.Client, added map[s
 		next[p] = true
 	}
 	first := !a.fresh
+	if first && a.refused(next) {
+		client.ForceRebalance()
+	}
+	a.claimed = nil
 	a.fresh, a.fault, a.trying = true, nil, nil
 	if !maps.Equal(next, a.given) || first {
 		a.give(next)
 	}
 }
 
-// revoked is called by the client when the group gives partitions to others. When the client is being closed it is called,
-// too, which means nothing.
+// revoked is called by the client when the group gives partitions to others. A client that is being closed calls it,
+// too, which means nothing: by then it is not this node's any more.
 func (a *Assignment) revoked(_ context.Context, client *kgo.Client, gone map[string][]int32) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.client != client || !a.fresh || a.closed || len(gone[a.opts.Topic]) == 0 {
+	if a.client != client || !a.fresh || len(gone[a.opts.Topic]) == 0 {
 		return
 	}
 	next := maps.Clone(a.given)
@@ -420,9 +430,6 @@ func (a *Assignment) Leave(ctx context.Context) error {
 
 // Close ends the membership of this process, not that of the node: its partitions stay its own for SessionTimeout.
 func (a *Assignment) Close() error {
-	a.mu.Lock()
-	a.closed = true
-	a.mu.Unlock()
 	a.cancel()
 	a.done.Wait()
 	return nil
