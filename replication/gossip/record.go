@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -19,7 +20,7 @@ type record struct {
 	seen    time.Time
 	skew    time.Duration
 
-	// What a map shows of it; nil when something has changed since it was made.
+	// What a map shows of it; nil when something else than seen and skew has changed since it was made.
 	peer   *Peer
 	claims []Claim // nil when claims have changed
 }
@@ -50,19 +51,18 @@ const (
 	standingNew // who, how, or a state
 )
 
-// hear merges what a statement says of another node. What is new becomes a rumour, when rumour says so; positions only when they
-// came as one themselves.
-func (l *ledger) hear(st *statement, now time.Time, rumour, exchanged bool) news {
+// hear merges what a statement says of another node. What is new becomes a rumour; positions only when they came as one
+// themselves. The error is about the last section that was left out because it can't be read.
+func (l *ledger) hear(st *statement, now time.Time, exchanged bool) (result news, failure error) {
 	r := l.records[st.id]
 	if r == nil {
 		if r = l.admit(st.id, now); r == nil {
-			return nothingNew
+			return nothingNew, nil
 		}
 	}
 	if st.incarnation < r.incarnation {
-		return nothingNew
+		return nothingNew, nil
 	}
-	result := nothingNew
 	if st.incarnation > r.incarnation {
 		// The node has begun again: what it said before is void, also what this statement has nothing about.
 		l.clear(r)
@@ -73,6 +73,10 @@ func (l *ledger) hear(st *statement, now time.Time, rumour, exchanged bool) news
 		if s.sequence <= r.sections[s.key].sequence {
 			continue
 		}
+		if err := s.check(s.body); err != nil {
+			failure = fmt.Errorf("statement of %q: %w", st.id, err)
+			continue
+		}
 		if !l.put(r, s.key, section{s.sequence, bytes.Clone(s.body)}) {
 			continue
 		}
@@ -80,7 +84,7 @@ func (l *ledger) hear(st *statement, now time.Time, rumour, exchanged bool) news
 		if s.kind == kindPositions {
 			what = positionsNew
 		}
-		if rumour && (!exchanged || what == standingNew) {
+		if !exchanged || what == standingNew {
 			l.rumours.add(r.id, s.key)
 		}
 		result = max(result, what)
@@ -88,7 +92,7 @@ func (l *ledger) hear(st *statement, now time.Time, rumour, exchanged bool) news
 	if result != nothingNew {
 		r.seen = now
 	}
-	return result
+	return result, failure
 }
 
 // put replaces a section. It reports false when there is no room for it.
@@ -236,7 +240,7 @@ func (r *record) show() *Peer {
 	if !ok {
 		return nil
 	}
-	if r.peer != nil {
+	if r.peer != nil && r.peer.Seen.Equal(r.seen) && r.peer.Skew == r.skew {
 		return r.peer
 	}
 	if r.claims == nil {
