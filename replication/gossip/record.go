@@ -184,7 +184,8 @@ func (l *ledger) disown(st *statement) (outdone bool) {
 	if !foreign {
 		return false // its own words, come back
 	}
-	l.self.incarnation = st.incarnation + 1
+	// At the last one there is no more outdoing; whoever forges that one can silence this node until it is forgotten.
+	l.self.incarnation = min(st.incarnation+1, maxIncarnation-1)
 	l.self.peer = nil
 	for k := range l.self.sections {
 		l.rumours.add(l.self.id, k)
