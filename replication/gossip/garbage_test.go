@@ -115,12 +115,12 @@ func TestTroublesAreBounded(t *testing.T) {
 
 func TestLogLevels(t *testing.T) {
 	for line, want := range map[string]string{
-		"[DEBUG] memberlist: Stream connection from=10.0.0.1:1\n":  `{"level":"debug","detail":"Stream connection from=10.0.0.1:1","message":"gossip"}`,
-		"[INFO] memberlist: Suspect node2 has failed\n":            `{"level":"info","detail":"Suspect node2 has failed","message":"gossip"}`,
-		"[WARN] memberlist: Refuting a suspect message\n":          `{"level":"warn","detail":"Refuting a suspect message","message":"gossip"}`,
-		"[ERR] memberlist: Failed to send\n":                       `{"level":"warn","detail":"Failed to send","message":"gossip"}`,
-		"[ERROR] memberlist: Failed to compress\n":                 `{"level":"warn","detail":"Failed to compress","message":"gossip"}`,
-		"Err: Could not set the deadline\n":                        `{"level":"info","detail":"Err: Could not set the deadline","message":"gossip"}`,
+		"[DEBUG] memberlist: Stream connection from=10.0.0.1:1\n": `{"level":"debug","detail":"Stream connection from=10.0.0.1:1","message":"gossip"}`,
+		"[INFO] memberlist: Suspect node2 has failed\n":           `{"level":"info","detail":"Suspect node2 has failed","message":"gossip"}`,
+		"[WARN] memberlist: Refuting a suspect message\n":         `{"level":"warn","detail":"Refuting a suspect message","message":"gossip"}`,
+		"[ERR] memberlist: Failed to send\n":                      `{"level":"warn","detail":"Failed to send","message":"gossip"}`,
+		"[ERROR] memberlist: Failed to compress\n":                `{"level":"warn","detail":"Failed to compress","message":"gossip"}`,
+		"Err: Could not set the deadline\n":                       `{"level":"info","detail":"Err: Could not set the deadline","message":"gossip"}`,
 		"[ERR] memberlist: " + hex.EncodeToString([]byte{0}) + "": `{"level":"warn","detail":"00","message":"gossip"}`,
 	} {
 		var b strings.Builder

@@ -138,7 +138,9 @@ func TestClaimsAndConditionsGoAround(t *testing.T) {
 		await(t, n3, "the claim given up", holders(3, "node2"))
 		n2.SetCondition(Condition{Ready: true, Draining: true, Catalog: 17})
 		for _, g := range all {
-			await(t, g, "node2's condition", func(m *Map) bool { return m.Peer("node2") != nil && m.Peer("node2").Condition == Condition{true, true, 17} })
+			await(t, g, "node2's condition", func(m *Map) bool {
+				return m.Peer("node2") != nil && m.Peer("node2").Condition == Condition{true, true, 17}
+			})
 		}
 		n2.SetCondition(Condition{Ready: true, Draining: true, Catalog: 18})
 		n2.Claim([]Claim{{Partition: 3, State: Ready, Assigned: true, Position: 5, Checkpoint: 4, Digest: [16]byte{1}}})
@@ -370,7 +372,9 @@ func TestStartRefuses(t *testing.T) {
 		"no region":         func(o *Options) { o.Region = "" },
 		"a long namespace":  func(o *Options) { o.Namespace = strings.Repeat("n", 200) },
 		"a short key":       func(o *Options) { o.Key = []byte("short") },
-		"long texts":        func(o *Options) { o.Version, o.Group, o.DNS = strings.Repeat("v", 200), strings.Repeat("g", 200), strings.Repeat("d", 200) },
+		"long texts": func(o *Options) {
+			o.Version, o.Group, o.DNS = strings.Repeat("v", 200), strings.Repeat("g", 200), strings.Repeat("d", 200)
+		},
 		"a bad address":     func(o *Options) { o.Listen = "nowhere" },
 		"a port taken":      func(o *Options) { o.Listen = "10.0.0.1:7946" },
 		"a bad own address": func(o *Options) { o.Advertise = "nowhere:x" },
