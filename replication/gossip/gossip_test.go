@@ -272,7 +272,7 @@ func TestLeaveAndCrash(t *testing.T) {
 		}
 		t.Logf("a goodbye was known after %s, a crash after %s", left, crashed)
 		await(t, n1, "nobody", func(m *Map) bool { return len(m.Peers()) == 1 })
-		n2 = r.start("node2", nil)
+		r.start("node2", nil)
 		await(t, n1, "who left, back", func(m *Map) bool { p := m.Peer("node2"); return p != nil && p.Alive && !p.Left })
 	})
 }

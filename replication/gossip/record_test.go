@@ -14,10 +14,6 @@ var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 func TestOlderNeverWins(t *testing.T) {
 	keys := []key{{kindStates, 0}, {kindStates, 1}, {kindPositions, 0}}
 	rapid.Check(t, func(t *rapid.T) {
-		type said struct {
-			incarnation uint64
-			section     keyedSection
-		}
 		l := newLedger("self", 1, start)
 		var newest uint64
 		won := map[key]section{}
