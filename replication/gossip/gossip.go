@@ -52,6 +52,7 @@ type Gossip struct {
 	published atomic.Pointer[published]
 	wake      chan struct{} // something has changed that a map shows
 	joinNow   chan struct{} // the last peer is gone
+	ask       chan string   // the address of a node that is to be asked for its record
 
 	mu     sync.Mutex // held for short, never while memberlist is called
 	ledger *ledger
@@ -89,7 +90,7 @@ func Start(o Options) (*Gossip, error) {
 	g := &Gossip{
 		options: o, timings: o.Timings, now: o.Now,
 		troubles: newTroubles(o.Timings.Trouble),
-		wake:     make(chan struct{}, 1), joinNow: make(chan struct{}, 1),
+		wake:     make(chan struct{}, 1), joinNow: make(chan struct{}, 1), ask: make(chan string, 1),
 		ledger: newLedger(o.ID, o.Incarnation, o.Now()),
 	}
 	g.log = newLogs(o.Logger, g.troubles, o.Now)
@@ -305,7 +306,14 @@ func (g *Gossip) tick(seen bool) {
 	forgotten := g.ledger.forgetDead(now, g.timings.Forget)
 	moved := g.own.refresh(g.ledger)
 	g.own.tellPositions(g.ledger, now, g.timings.Positions)
+	silent := ""
+	if len(g.ask) == 0 {
+		silent = g.ledger.silent(now, 2*g.timings.Positions, g.timings.Rejoin)
+	}
 	g.mu.Unlock()
+	if silent != "" {
+		g.ask <- silent // only this goroutine sends, so there is room
+	}
 	switch {
 	case forgotten > 0 || moved:
 		g.changed()

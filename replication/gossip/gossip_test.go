@@ -156,6 +156,30 @@ func TestClaimsAndConditionsGoAround(t *testing.T) {
 	})
 }
 
+// TestSilentNodeIsAsked: rumours reach all but a few, and the next exchange with somebody who knows may be minutes away.
+func TestSilentNodeIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegion(t)
+		r.timings.Exchange = 24 * time.Hour
+		n1, n2 := r.start("node1", nil), r.start("node2", nil)
+		n2.Claim(ready(2))
+		await(t, n1, "node2's claim", holders(2, "node2"))
+		time.Sleep(time.Minute) // of the bubble's: until nobody tells it any more
+		n1.mu.Lock()
+		r2 := n1.ledger.records["node2"]
+		n1.ledger.clear(r2)
+		r2.incarnation = 0
+		n1.mu.Unlock()
+		n1.changed()
+		await(t, n1, "nothing of node2", living("node1"))
+		begin := time.Now()
+		await(t, n1, "node2's claim again", holders(2, "node2"))
+		if took := time.Since(begin); took > time.Minute {
+			t.Errorf("it was asked after %s", took)
+		}
+	})
+}
+
 func TestLateSeeds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRegion(t)
@@ -209,6 +233,7 @@ func TestRestart(t *testing.T) {
 	for name, change := range map[string]func(*Options){
 		"at the same address":           func(*Options) {},
 		"elsewhere":                     func(o *Options) { o.Listen = "10.0.0.22:7946" },
+		"elsewhere, after its death":    func(o *Options) { o.Listen = "10.0.0.23:7946" },
 		"with a clock that is far back": func(o *Options) { o.Now = func() time.Time { return time.Now().Add(-24 * time.Hour) } },
 		"in the same nanosecond":        nil,
 	} {
@@ -223,6 +248,9 @@ func TestRestart(t *testing.T) {
 				before := await(t, n1, "the claims of the first life", holders(2, "node2")).Peer("node2")
 				await(t, n3, "the claims of the first life", holders(2, "node2"))
 				crash(t, n2)
+				if name == "elsewhere, after its death" {
+					await(t, n1, "the crash", holders(2))
+				}
 				if change == nil {
 					change = func(o *Options) { o.Now = func() time.Time { return born } }
 				}
@@ -271,7 +299,11 @@ func TestLeaveAndCrash(t *testing.T) {
 			t.Errorf("node3 crashed, and node1 knows %v", describe(m))
 		}
 		t.Logf("a goodbye was known after %s, a crash after %s", left, crashed)
+		at = time.Now()
 		await(t, n1, "nobody", func(m *Map) bool { return len(m.Peers()) == 1 })
+		if took := time.Since(at); took < n1.timings.Forget/2 {
+			t.Errorf("the dead were forgotten after %s", took)
+		}
 		r.start("node2", nil)
 		await(t, n1, "who left, back", func(m *Map) bool { p := m.Peer("node2"); return p != nil && p.Alive && !p.Left })
 	})

@@ -17,6 +17,7 @@ type record struct {
 	alive   bool      // memberlist says so
 	address string    // of its gossip, HOST:PORT; empty: not heard yet
 	since   time.Time // it became alive, or stopped to be so
+	asked   time.Time // for its record, when it was alive and nothing had been heard of it
 	seen    time.Time
 	skew    time.Duration
 
@@ -158,6 +159,18 @@ func (l *ledger) forgetDead(now time.Time, after time.Duration) (forgotten int) 
 		}
 	}
 	return forgotten
+}
+
+// silent returns the address of a node that has been alive for so long without that its record was heard, and was not asked for it
+// since the pause began; empty: there is none. Rumours reach all but a few by chance.
+func (l *ledger) silent(now time.Time, after, pause time.Duration) string {
+	for _, r := range l.records {
+		if r.alive && r.sections[key{kind: kindMember}].sequence == 0 && now.Sub(r.since) >= after && now.Sub(r.asked) >= pause {
+			r.asked = now
+			return r.address
+		}
+	}
+	return ""
 }
 
 // living are the nodes that memberlist takes for alive, this one included.
