@@ -229,6 +229,25 @@ func TestHalvesMeetAgain(t *testing.T) {
 	})
 }
 
+// TestHalvesMeetWithoutSeed: the seed is gone for good.
+func TestHalvesMeetWithoutSeed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegion(t)
+		n1, n2, n3 := r.start("node1", nil), r.start("node2", nil), r.start("node3", nil)
+		await(t, n2, "everyone", living("node1", "node2", "node3"))
+		await(t, n3, "everyone", living("node1", "node2", "node3"))
+		crash(t, n1)
+		await(t, n2, "the crash", living("node2", "node3"))
+		r.separate(func(address string) bool { return address == "10.0.0.2:7946" })
+		await(t, n2, "nobody", living("node2"))
+		await(t, n3, "nobody", living("node3"))
+		time.Sleep(2 * time.Minute) // memberlist forgets sooner
+		r.separate(nil)
+		await(t, n2, "node3", living("node2", "node3"))
+		await(t, n3, "node2", living("node2", "node3"))
+	})
+}
+
 func TestRestart(t *testing.T) {
 	for name, change := range map[string]func(*Options){
 		"at the same address":           func(*Options) {},
@@ -254,6 +273,7 @@ func TestRestart(t *testing.T) {
 				if change == nil {
 					change = func(o *Options) { o.Now = func() time.Time { return born } }
 				}
+				begin := time.Now()
 				n2 = r.start("node2", change)
 				n2.Claim(ready(7))
 				for _, g := range []*Gossip{n1, n3} {
@@ -261,6 +281,9 @@ func TestRestart(t *testing.T) {
 					if p := m.Peer("node2"); p.Incarnation <= before.Incarnation || len(p.Claims) != 1 {
 						t.Errorf("%s knows %+v, and knew %+v", g.options.ID, p, before)
 					}
+				}
+				if took := time.Since(begin); took > 20*time.Second {
+					t.Errorf("the second life was known after %s", took)
 				}
 				if hasTrouble(n2, "another node gossips") {
 					t.Errorf("an earlier life is no other node: %q", n2.Troubles())
@@ -393,6 +416,27 @@ func TestClosedIsClosed(t *testing.T) {
 			t.Errorf("the last map is gone: %v", describe(n2.Map()))
 		}
 		await(t, n1, "nobody", living("node1"))
+	})
+}
+
+// TestCloseEndsStreams: whoever holds a connection open does not hold up the end, nor keeps anything running.
+func TestCloseEndsStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegion(t)
+		n1 := r.start("node1", nil)
+		c, err := at{r, "10.0.0.66:7946"}.dial(t.Context(), "10.0.0.1:7946")
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		begin := time.Now()
+		crash(t, n1)
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Error("something came")
+		}
+		if took := time.Since(begin); took > 0 {
+			t.Errorf("the connection was closed after %s", took)
+		}
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/memberlist"
 	"pgregory.net/rapid"
 )
 
@@ -75,6 +76,10 @@ func TestMembersAreBounded(t *testing.T) {
 		r.alive = true
 	}
 	say("one too many", start)
+	d := delegate{&Gossip{ledger: l}}
+	if d.NotifyAlive(&memberlist.Node{Name: "one too many"}) == nil || d.NotifyAlive(&memberlist.Node{Name: "self"}) != nil || d.NotifyAlive(&memberlist.Node{Name: "\n"}) == nil {
+		t.Error("memberlist would keep a node too many, or lose one")
+	}
 	if len(l.records) != MaxMembers || l.records["one too many"] != nil || l.refused == 0 {
 		t.Errorf("%d records, %d refused", len(l.records), l.refused)
 	}
@@ -84,6 +89,33 @@ func TestMembersAreBounded(t *testing.T) {
 	}
 	if l.forgetDead(start.Add(time.Hour), time.Minute); len(l.records) != 1 || l.octets != 0 || l.rumours.len() != 0 {
 		t.Errorf("%d records, %d octets and %d rumours are left of the dead", len(l.records), l.octets, l.rumours.len())
+	}
+}
+
+// TestDeadAreNotPassedOn: otherwise two nodes would remind each other of them for ever.
+func TestDeadAreNotPassedOn(t *testing.T) {
+	l := newLedger("self", 1, start)
+	new(own).begin(l, &Member{ID: "self"})
+	buffer := []byte{1, 7}
+	for _, id := range []string{"dead", "living"} {
+		if _, err := l.hear(&statement{id, 1, []keyedSection{{key{kind: kindCondition}, section{1, buffer}}}}, start, true); err != nil {
+			t.Fatal(err)
+		}
+		l.records[id].alive = id == "living"
+	}
+	clear(buffer) // memberlist's, who uses it again
+	said := map[string][]byte{}
+	if err := decodeExchange(l.exchange(shuffleRecords), func(b []byte) {
+		st, err := decodeStatement(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said[st.id] = st.sections[0].body
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, dead := said["dead"]; dead || len(said) != 2 || string(said["living"]) != "\x01\x07" {
+		t.Errorf("passed on %v", said)
 	}
 }
 
