@@ -95,8 +95,8 @@ func uvarintLen(v uint64) int {
 	return n
 }
 
-// decodeStatement reads a whole statement, or none of it. Sections of kinds that it does not know are left out. The bodies
-// are b's octets.
+// decodeStatement reads a whole statement, or none of it. Sections that it does not know are left out. The bodies are b's octets, and
+// not looked into: most of what is heard is known already.
 func decodeStatement(b []byte) (statement, error) {
 	r := reader{b: b}
 	if v := r.octet(); v != version {
@@ -128,35 +128,38 @@ func decodeStatement(b []byte) (statement, error) {
 		if r.failed || s.sequence == 0 {
 			return statement{}, fmt.Errorf("statement of %q: section %d is cut short or has no sequence", st.id, k.kind)
 		}
-		known, err := checkBody(k, s.body)
-		if err != nil {
-			return statement{}, fmt.Errorf("statement of %q: %w", st.id, err)
-		}
-		if known {
+		if k.known() {
 			st.sections = append(st.sections, keyedSection{k, s})
 		}
 	}
 	return st, nil
 }
 
-// checkBody reads a section's content for nothing but its mistakes.
-func checkBody(k key, body []byte) (known bool, err error) {
+// known reports whether this program knows what the section is about. A later one may have more.
+func (k key) known() bool {
+	switch k.kind {
+	case kindMember, kindCondition, kindPositions:
+		return true
+	case kindStates:
+		return int(k.block) < MaxPartitions/statesBlock
+	default:
+		return false
+	}
+}
+
+// check reads a section's content for nothing but its mistakes.
+func (k key) check(body []byte) error {
 	switch k.kind {
 	case kindMember:
 		var m Member
-		return true, decodeMember(body, &m)
+		return decodeMember(body, &m)
 	case kindCondition:
 		_, _, err := decodeCondition(body)
-		return true, err
+		return err
 	case kindStates:
-		if int(k.block) >= MaxPartitions/statesBlock {
-			return false, errors.New("states: of partitions beyond the highest")
-		}
-		return true, decodeStates(body, func(int, State, bool) {})
-	case kindPositions:
-		return true, decodePositions(body, func(int, Claim) {})
+		return decodeStates(body, func(int, State, bool) {})
 	default:
-		return false, nil
+		return decodePositions(body, func(int, Claim) {})
 	}
 }
 

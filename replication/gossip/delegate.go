@@ -66,11 +66,14 @@ func (g *Gossip) hear(b []byte, exchanged bool) {
 	result := nothingNew
 	outdid := false
 	if st.id != g.options.ID {
-		result = g.ledger.hear(&st, now, true, exchanged)
+		result, err = g.ledger.hear(&st, now, exchanged)
 	} else if g.troubles.mayOutdo(now) {
 		outdid = g.ledger.disown(&st)
 	}
 	g.mu.Unlock()
+	if err != nil {
+		g.unreadable(err)
+	}
 	if outdid {
 		g.troubles.outdid(now)
 		g.options.Logger.Warn().Uint64("incarnation", st.incarnation).Msg("somebody else gossips in this node's name: saying everything anew")
@@ -182,7 +185,6 @@ func (d delegate) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, payl
 		news = (skew - record.skew).Abs() >= minSkewNews
 		record.skew = skew
 	}
-	record.peer = nil
 	g.mu.Unlock()
 	if news {
 		g.changed()

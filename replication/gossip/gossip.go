@@ -52,6 +52,7 @@ type Gossip struct {
 	published atomic.Pointer[published]
 	wake      chan struct{} // something has changed that a map shows
 	joinNow   chan struct{} // the last peer is gone
+	ask       chan string   // the address of a node that is to be asked for its record
 
 	mu     sync.Mutex // held for short, never while memberlist is called
 	ledger *ledger
@@ -89,7 +90,7 @@ func Start(o Options) (*Gossip, error) {
 	g := &Gossip{
 		options: o, timings: o.Timings, now: o.Now,
 		troubles: newTroubles(o.Timings.Trouble),
-		wake:     make(chan struct{}, 1), joinNow: make(chan struct{}, 1),
+		wake:     make(chan struct{}, 1), joinNow: make(chan struct{}, 1), ask: make(chan string, 1),
 		ledger: newLedger(o.ID, o.Incarnation, o.Now()),
 	}
 	g.log = newLogs(o.Logger, g.troubles, o.Now)
@@ -143,7 +144,8 @@ func (g *Gossip) config() (*memberlist.Config, error) {
 	c.Label = o.label()
 	c.SecretKey = o.Key
 	c.Logger = log.New(g.log, "", 0)
-	c.GossipInterval, c.GossipNodes, c.RetransmitMult = t.Gossip, gossipNodes, retransmitTimes
+	// Twice as often as our own rumours, which are told as in a region of ten nodes at least: nodes that are started together know few.
+	c.GossipInterval, c.GossipNodes, c.RetransmitMult = t.Gossip, gossipNodes, 2*retransmitTimes
 	c.ProbeInterval, c.ProbeTimeout = t.Probe, t.Ack
 	c.PushPullInterval, c.TCPTimeout = t.Exchange, t.Stream
 	c.GossipToTheDeadTime = 30 * t.Probe
@@ -261,7 +263,7 @@ func (g *Gossip) run() {
 	pause.Stop()
 	defer pause.Stop()
 	var last time.Time
-	for {
+	for ticks := 1; ; {
 		select {
 		case <-g.wake:
 			// The first change is shown at once, those that come hard on its heels together.
@@ -270,7 +272,8 @@ func (g *Gossip) run() {
 			g.publish(true)
 			last = time.Now()
 		case <-ticker.C:
-			g.tick()
+			g.tick(ticks%seenTicks == 0)
+			ticks++
 		case <-g.ctx.Done():
 			return
 		}
@@ -292,18 +295,29 @@ func (g *Gossip) publish(news bool) {
 	g.metrics.maps.Inc()
 }
 
+// seenTicks are how many ticks there are to a map that shows nothing new but when nodes were seen.
+const seenTicks = 10
+
 // tick does what is done now and then.
-func (g *Gossip) tick() {
+func (g *Gossip) tick(seen bool) {
 	now := g.now()
 	g.mu.Lock()
-	g.ledger.self.seen, g.ledger.self.peer = now, nil
+	g.ledger.self.seen = now
 	forgotten := g.ledger.forgetDead(now, g.timings.Forget)
 	moved := g.own.refresh(g.ledger)
 	g.own.tellPositions(g.ledger, now, g.timings.Positions)
+	silent := ""
+	if len(g.ask) == 0 {
+		silent = g.ledger.silent(now, 2*g.timings.Positions, g.timings.Rejoin)
+	}
 	g.mu.Unlock()
-	if forgotten > 0 || moved {
+	if silent != "" {
+		g.ask <- silent // only this goroutine sends, so there is room
+	}
+	switch {
+	case forgotten > 0 || moved:
 		g.changed()
-	} else {
+	case seen:
 		g.publish(false)
 	}
 }

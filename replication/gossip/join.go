@@ -13,28 +13,30 @@ import (
 // know as living. Memberlist forgets nodes that are gone, so without that two halves of a region that lost each other for long
 // would never meet again.
 func (g *Gossip) keepJoining() {
-	wait := time.Duration(0)
 	backoff := g.timings.Join
+	next := time.NewTimer(0)
+	defer next.Stop()
 	for {
-		timer := time.NewTimer(wait)
 		select {
-		case <-timer.C:
+		case <-next.C:
 		case <-g.joinNow:
-			timer.Stop()
 			backoff = g.timings.Join
+		case address := <-g.ask:
+			// Memberlist logs it when it fails, and the next exchange or the next time brings it.
+			_, _ = g.list.Join([]string{address})
+			continue
 		case <-g.ctx.Done():
-			timer.Stop()
 			return
 		}
 		alone := g.join()
-		wait = g.timings.Rejoin
+		wait := g.timings.Rejoin
 		if alone && len(g.options.Join) > 0 {
 			wait, backoff = backoff, min(2*backoff, g.timings.Rejoin)
 		} else {
 			backoff = g.timings.Join
 		}
 		// Nodes that were started together shall not all come at once.
-		wait = wait/2 + rand.N(wait)
+		next.Reset(wait/2 + rand.N(wait))
 	}
 }
 

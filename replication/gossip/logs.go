@@ -77,7 +77,7 @@ func (w *logs) learn(text string) {
 	switch {
 	case strings.Contains(text, "unacceptable label"):
 		w.troubles.stranger(sender, strangeLabel, w.now())
-	case strings.Contains(text, "Decrypt packet failed"), strings.Contains(text, "No installed keys could decrypt"),
+	case strings.Contains(text, "Decrypt packet failed"), strings.Contains(text, "no installed keys could decrypt"),
 		strings.Contains(text, "is not encrypted"), strings.Contains(text, "encryption is not configured"):
 		w.troubles.stranger(sender, strangeKey, w.now())
 	}

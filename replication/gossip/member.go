@@ -93,7 +93,7 @@ type Peer struct {
 	Condition
 	Alive    bool          // it answers, or somebody's word is that it does
 	Left     bool          // it has said goodbye
-	Seen     time.Time     // when it was last heard of, by this node's clock; renewed every few seconds at most
+	Seen     time.Time     // when it was last heard of, by this node's clock; of the living not newer than half a minute
 	Sequence uint64        // of the newest section of its record
 	Claims   []Claim       // by partition; to be read only
 	Skew     time.Duration // how far its clock is ahead of this node's; 0 until it was measured

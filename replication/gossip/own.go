@@ -144,7 +144,7 @@ func (o *own) tellPositions(l *ledger, now time.Time, interval time.Duration) {
 	}
 	// Everyone passes on what everyone says.
 	living := l.living()
-	seconds := float64(octets*living*retransmissions(living)) / positionsBudget
+	seconds := float64(octets*living*retransmissions(living)/2) / positionsBudget
 	// Half an interval less, since this is called about once an interval.
 	if now.Sub(o.lastTold) < max(interval, time.Duration(seconds*float64(time.Second)))-interval/2 {
 		return
@@ -156,11 +156,12 @@ func (o *own) tellPositions(l *ledger, now time.Time, interval time.Duration) {
 	clear(o.untold)
 }
 
-// retransmissions are how often a rumour is passed on in a region of so many nodes, as memberlist does with its own.
+// retransmissions are how often a rumour is passed on in a region of so many nodes: by the number's digits, as memberlist does with
+// its own, but at least two, since a node that has just started knows few.
 func retransmissions(nodes int) int {
 	digits := 0
 	for n := nodes; n > 0; n /= 10 {
 		digits++
 	}
-	return retransmitTimes * max(digits, 1)
+	return retransmitTimes * max(digits, 2)
 }

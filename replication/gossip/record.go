@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -16,10 +17,11 @@ type record struct {
 	alive   bool      // memberlist says so
 	address string    // of its gossip, HOST:PORT; empty: not heard yet
 	since   time.Time // it became alive, or stopped to be so
+	asked   time.Time // for its record, when it was alive and nothing had been heard of it
 	seen    time.Time
 	skew    time.Duration
 
-	// What a map shows of it; nil when something has changed since it was made.
+	// What a map shows of it; nil when something else than seen and skew has changed since it was made.
 	peer   *Peer
 	claims []Claim // nil when claims have changed
 }
@@ -50,19 +52,18 @@ const (
 	standingNew // who, how, or a state
 )
 
-// hear merges what a statement says of another node. What is new becomes a rumour, when rumour says so; positions only when they
-// came as one themselves.
-func (l *ledger) hear(st *statement, now time.Time, rumour, exchanged bool) news {
+// hear merges what a statement says of another node. What is new becomes a rumour; positions only when they came as one
+// themselves. The error is about the last section that was left out because it can't be read.
+func (l *ledger) hear(st *statement, now time.Time, exchanged bool) (result news, failure error) {
 	r := l.records[st.id]
 	if r == nil {
 		if r = l.admit(st.id, now); r == nil {
-			return nothingNew
+			return nothingNew, nil
 		}
 	}
 	if st.incarnation < r.incarnation {
-		return nothingNew
+		return nothingNew, nil
 	}
-	result := nothingNew
 	if st.incarnation > r.incarnation {
 		// The node has begun again: what it said before is void, also what this statement has nothing about.
 		l.clear(r)
@@ -73,6 +74,10 @@ func (l *ledger) hear(st *statement, now time.Time, rumour, exchanged bool) news
 		if s.sequence <= r.sections[s.key].sequence {
 			continue
 		}
+		if err := s.check(s.body); err != nil {
+			failure = fmt.Errorf("statement of %q: %w", st.id, err)
+			continue
+		}
 		if !l.put(r, s.key, section{s.sequence, bytes.Clone(s.body)}) {
 			continue
 		}
@@ -80,7 +85,7 @@ func (l *ledger) hear(st *statement, now time.Time, rumour, exchanged bool) news
 		if s.kind == kindPositions {
 			what = positionsNew
 		}
-		if rumour && (!exchanged || what == standingNew) {
+		if !exchanged || what == standingNew {
 			l.rumours.add(r.id, s.key)
 		}
 		result = max(result, what)
@@ -88,7 +93,7 @@ func (l *ledger) hear(st *statement, now time.Time, rumour, exchanged bool) news
 	if result != nothingNew {
 		r.seen = now
 	}
-	return result
+	return result, failure
 }
 
 // put replaces a section. It reports false when there is no room for it.
@@ -156,6 +161,18 @@ func (l *ledger) forgetDead(now time.Time, after time.Duration) (forgotten int) 
 	return forgotten
 }
 
+// silent returns the address of a node that has been alive for so long without that its record was heard, and was not asked for it
+// since the pause began; empty: there is none. Rumours reach all but a few by chance.
+func (l *ledger) silent(now time.Time, after, pause time.Duration) string {
+	for _, r := range l.records {
+		if r.alive && r.sections[key{kind: kindMember}].sequence == 0 && now.Sub(r.since) >= after && now.Sub(r.asked) >= pause {
+			r.asked = now
+			return r.address
+		}
+	}
+	return ""
+}
+
 // living are the nodes that memberlist takes for alive, this one included.
 func (l *ledger) living() (n int) {
 	for _, r := range l.records {
@@ -180,7 +197,8 @@ func (l *ledger) disown(st *statement) (outdone bool) {
 	if !foreign {
 		return false // its own words, come back
 	}
-	l.self.incarnation = st.incarnation + 1
+	// At the last one there is no more outdoing; whoever forges that one can silence this node until it is forgotten.
+	l.self.incarnation = min(st.incarnation+1, maxIncarnation-1)
 	l.self.peer = nil
 	for k := range l.self.sections {
 		l.rumours.add(l.self.id, k)
@@ -236,7 +254,7 @@ func (r *record) show() *Peer {
 	if !ok {
 		return nil
 	}
-	if r.peer != nil {
+	if r.peer != nil && r.peer.Seen.Equal(r.seen) && r.peer.Skew == r.skew {
 		return r.peer
 	}
 	if r.claims == nil {

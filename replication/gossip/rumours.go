@@ -28,8 +28,25 @@ type rumour struct {
 
 func newRumours() rumours {
 	return rumours{byName: map[name]*rumour{}, next: btree.NewG(16, func(a, b *rumour) bool {
-		return cmp.Or(cmp.Compare(a.told, b.told), cmp.Compare(b.order, a.order)) < 0
+		return cmp.Or(cmp.Compare(a.urgency(), b.urgency()), cmp.Compare(a.told, b.told), cmp.Compare(b.order, a.order)) < 0
 	})}
+}
+
+// urgency is lower for what goes first: positions are many, and nobody waits for them.
+func (r *rumour) urgency() int {
+	if r.kind == kindPositions {
+		return 1
+	}
+	return 0
+}
+
+// times is how often a rumour is told by everybody who hears it, where what must reach all is told so often. Half of that brings
+// positions to nearly all, and whole exchanges to the rest.
+func (r *rumour) times(all int) int {
+	if r.kind == kindPositions {
+		return all / 2
+	}
+	return all
 }
 
 // add makes a section news, also when it was being told already.
@@ -53,8 +70,8 @@ func (q *rumours) len() int { return len(q.byName) }
 // maxLooked are how many rumours are looked at for one packet, so that filling it has an end.
 const maxLooked = 128
 
-// tell returns messages of limit octets together, each with so much overhead, of what was told the least. What was told times often
-// is told no more.
+// tell returns messages of limit octets together, each with so much overhead, of what is urgent and was told the least. What was told
+// times often is told no more.
 func (l *ledger) tell(overhead, limit, times int) [][]byte {
 	var (
 		told    []*rumour
@@ -93,7 +110,7 @@ func (l *ledger) tell(overhead, limit, times int) [][]byte {
 	}
 	for _, r := range told {
 		q.next.Delete(r)
-		if r.told++; r.told >= times {
+		if r.told++; r.told >= r.times(times) {
 			delete(q.byName, r.name)
 			continue
 		}
