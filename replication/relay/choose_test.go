@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"runtime"
 	"testing"
 	"time"
 
@@ -39,7 +40,7 @@ func known(t *testing.T, r *Relay, id string, change func(p *peer)) Peer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.link = newLink(nil, nil)
+	p.link, p.sent = newLink(nil, nil), time.Now()
 	p.link.closed = true
 	change(p)
 	return to
@@ -193,6 +194,44 @@ func TestADeadPeerIsNotWaitedFor(t *testing.T) {
 	p.mu.Unlock()
 	if _, _, err := r.Ask(t.Context(), []Peer{to}, nil, nil); err != nil {
 		t.Errorf("error %v when the time had come", err)
+	}
+}
+
+// TestAStaleConnectionIsNotUsed: the server may be about to close it.
+func TestAStaleConnectionIsNotUsed(t *testing.T) {
+	r, other := node(t), node(t)
+	to := Peer{ID: "other", Address: other.Addr().String(), Fingerprint: other.Fingerprint()}
+	p, err := r.peer(&to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	current := func() *link {
+		if _, _, err := r.Ask(t.Context(), []Peer{to}, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.link
+	}
+	first := current()
+	if current() != first {
+		t.Error("a good connection was not used again")
+	}
+	p.mu.Lock()
+	p.sent = time.Now().Add(-2 * staleAfter)
+	p.mu.Unlock()
+	second := current()
+	if second == first {
+		t.Error("a stale connection was used again")
+	}
+	for ended := false; !ended; { // its goroutine is on its way out
+		runtime.Gosched()
+		first.mu.Lock()
+		ended = first.pending == nil
+		first.mu.Unlock()
+	}
+	if current() != second {
+		t.Error("the end of the stale connection has ended the other")
 	}
 }
 

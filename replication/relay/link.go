@@ -16,7 +16,11 @@ const (
 	silentFor  = 2 * time.Second
 )
 
-var errSilent = errors.New("the peer has stopped answering")
+// Why this node closes a connection.
+var (
+	errSilent = errors.New("the peer has stopped answering")
+	errStale  = errors.New("it has not been used for long")
+)
 
 // link is a connection on which this node asks a peer.
 type link struct {
