@@ -355,6 +355,8 @@ func (at *attempt) withdraw(timedOut bool) bool {
 		return false
 	}
 	at.peer.unanswered(time.Since(at.began), timedOut)
-	at.link.unanswered()
+	if at.link.unanswered() {
+		at.link.shut(errSilent)
+	}
 	return true
 }

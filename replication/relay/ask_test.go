@@ -2,98 +2,338 @@ package relay_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"balefire/replication/relay"
 )
-
-// trust is a set of fingerprints, as gossip would know them.
-type trust struct {
-	mu    sync.RWMutex
-	known map[[32]byte]bool
-}
-
-func (t *trust) add(print [32]byte) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.known == nil {
-		t.known = map[[32]byte]bool{}
-	}
-	t.known[print] = true
-}
-
-func (t *trust) has(print [32]byte) bool {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.known[print]
-}
-
-func selfSigned(t testing.TB, id string) relay.Identity {
-	t.Helper()
-	i, err := relay.SelfSigned(id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return i
-}
-
-// start starts a node that the nodes of a region know, and closes it when the test ends.
-func start(t testing.TB, region *trust, id string, h relay.Handler, change ...func(*relay.Options)) *relay.Relay {
-	t.Helper()
-	o := relay.Options{
-		Listen: "127.0.0.1:0", Identity: selfSigned(t, id), Trusted: region.has, Handler: h,
-		Logger: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel),
-	}
-	for _, c := range change {
-		c(&o)
-	}
-	r, err := relay.Start(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	region.add(r.Fingerprint())
-	t.Cleanup(func() {
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return r
-}
-
-func peerOf(id string, r *relay.Relay) relay.Peer {
-	return relay.Peer{ID: id, Address: r.Addr().String(), Fingerprint: r.Fingerprint()}
-}
-
-// echo answers with the request in upper case.
-func echo(_ context.Context, request, reply []byte) ([]byte, relay.Status) {
-	return append(reply, strings.ToUpper(string(request))...), relay.OK
-}
-
-func always(s relay.Status) relay.Handler {
-	return func(_ context.Context, _, reply []byte) ([]byte, relay.Status) {
-		return append(reply, "not to be seen"...), s
-	}
-}
-
-func seconds(t testing.TB, n int) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(n)*time.Second)
-	t.Cleanup(cancel)
-	return ctx
-}
 
 func TestAsk(t *testing.T) {
 	var region trust
 	a := start(t, &region, "a", echo)
 	b := start(t, &region, "b", echo)
-	out, from, err := a.Ask(seconds(t, 5), []relay.Peer{peerOf("b", b)}, []byte("hello"), []byte("he said "))
+	out, from, err := a.Ask(minute(t), []relay.Peer{peerOf("b", b)}, []byte("hello"), []byte("he said "))
 	if err != nil || string(out) != "he said HELLO" || from != "b" {
 		t.Fatalf("%q from %q, %v", out, from, err)
+	}
+}
+
+// closedPort returns an address at which nobody listens.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return l.Addr().String()
+}
+
+// TestAskMovesOn: every way in which a peer does not answer leads to the next, and what all of them said is told.
+func TestAskMovesOn(t *testing.T) {
+	var region trust
+	asking := start(t, &region, "asking", echo)
+	peers := map[string]relay.Peer{"nobody": {ID: "nobody", Address: closedPort(t), Fingerprint: [32]byte{1}}}
+	panics := func(context.Context, []byte, []byte) ([]byte, relay.Status) { panic("a mistake") }
+	tooLong := func(_ context.Context, _, reply []byte) ([]byte, relay.Status) {
+		return append(reply, make([]byte, relay.MaxReply+1)...), relay.OK
+	}
+	for id, h := range map[string]relay.Handler{
+		"good": echo, "behind": always(relay.Behind), "not-here": always(relay.NotHere), "failed": always(relay.Failed),
+		"overloaded": always(relay.Overloaded), "odd": always(99), "panics": panics, "too-long": tooLong,
+	} {
+		peers[id] = peerOf(id, start(t, &region, id, h))
+	}
+	impostor := peers["good"]
+	impostor.ID, impostor.Fingerprint = "impostor", [32]byte{2}
+	peers["impostor"] = impostor
+
+	tests := []struct {
+		ask    string
+		from   string
+		err    error
+		status relay.Status // of the last that declined
+	}{
+		{ask: "", err: relay.ErrNoPeer},
+		{ask: "good", from: "good"},
+		{ask: "behind good", from: "good"},
+		{ask: "not-here good", from: "good"},
+		{ask: "failed good", from: "good"},
+		{ask: "overloaded good", from: "good"},
+		{ask: "odd good", from: "good"},
+		{ask: "panics good", from: "good"},
+		{ask: "too-long good", from: "good"},
+		{ask: "nobody good", from: "good"},
+		{ask: "impostor good", from: "good"},
+		{ask: "nobody behind not-here failed overloaded impostor good", from: "good"},
+		{ask: "behind", err: relay.ErrDeclined, status: relay.Behind},
+		{ask: "not-here", err: relay.ErrDeclined, status: relay.NotHere},
+		{ask: "odd", err: relay.ErrDeclined, status: relay.Failed},
+		{ask: "panics", err: relay.ErrDeclined, status: relay.Failed},
+		{ask: "too-long", err: relay.ErrDeclined, status: relay.Failed},
+		{ask: "nobody", err: relay.ErrUnreachable},
+		{ask: "impostor", err: relay.ErrUnreachable},
+		{ask: "nobody behind", err: relay.ErrUnreachable},
+	}
+	for _, tt := range tests {
+		t.Run(tt.ask, func(t *testing.T) {
+			var candidates []relay.Peer
+			for id := range strings.FieldsSeq(tt.ask) {
+				candidates = append(candidates, peers[id])
+			}
+			out, from, err := asking.Ask(minute(t), candidates, []byte("hello"), []byte("before "))
+			want := "before "
+			if tt.err == nil {
+				want = "before HELLO"
+			}
+			if !errors.Is(err, tt.err) || from != tt.from || string(out) != want {
+				t.Errorf("%q from %q, error %v; want %q from %q, error %v", out, from, err, want, tt.from, tt.err)
+			}
+			var declined *relay.DeclinedError
+			if errors.As(err, &declined) != errors.Is(tt.err, relay.ErrDeclined) {
+				t.Errorf("error %v is of the wrong kind", err)
+			}
+			if declined != nil && declined.Status != tt.status {
+				t.Errorf("declined with %s, want %s", declined.Status, tt.status)
+			}
+		})
+	}
+}
+
+func TestAskIsBounded(t *testing.T) {
+	var region trust
+	asking := start(t, &region, "asking", echo)
+	asked := make(chan struct{}, 1)
+	peers := []relay.Peer{peerOf("stuck", start(t, &region, "stuck", stuck(asked)))}
+
+	ctx, cancel := context.WithCancel(minute(t))
+	go func() {
+		<-asked
+		cancel()
+	}()
+	if _, _, err := asking.Ask(ctx, peers, nil, nil); !errors.Is(err, relay.ErrUnreachable) || !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	if _, _, err := asking.Ask(ctx, peers, nil, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v after the context's end", err)
+	}
+	if _, _, err := asking.Ask(minute(t), peers, make([]byte, relay.MaxRequest+1), nil); !errors.Is(err, relay.ErrTooLong) {
+		t.Errorf("error %v of a request that is too long", err)
+	}
+	go func() {
+		<-asked
+		if err := asking.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if _, _, err := asking.Ask(minute(t), peers, nil, nil); !errors.Is(err, relay.ErrClosed) {
+		t.Errorf("error %v when it is closed", err)
+	}
+	if _, _, err := asking.Ask(minute(t), peers, nil, nil); !errors.Is(err, relay.ErrClosed) {
+		t.Errorf("error %v after it is closed", err)
+	}
+}
+
+// TestTheAskersDeadlineTravels: the handler's context ends by itself, when the asker gives up.
+func TestTheAskersDeadlineTravels(t *testing.T) {
+	var region trust
+	asking := start(t, &region, "asking", echo)
+	left := make(chan time.Duration, 1)
+	peer := start(t, &region, "peer", func(ctx context.Context, _, reply []byte) ([]byte, relay.Status) {
+		until, _ := ctx.Deadline()
+		left <- time.Until(until)
+		return reply, relay.OK
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 42*time.Second)
+	defer cancel()
+	if _, _, err := asking.Ask(ctx, []relay.Peer{peerOf("peer", peer)}, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if l := <-left; l > 42*time.Second || l < 12*time.Second {
+		t.Errorf("%v left", l)
+	}
+}
+
+// TestAskHedges: a peer that keeps silent costs the client some time, not the answer.
+func TestAskHedges(t *testing.T) {
+	var region trust
+	asking := start(t, &region, "asking", echo)
+	asked := make(chan struct{}, 100)
+	peers := []relay.Peer{peerOf("stuck", start(t, &region, "stuck", stuck(asked))), peerOf("good", start(t, &region, "good", echo))}
+	out, from, err := asking.Ask(minute(t), peers, []byte("hello"), nil)
+	if err != nil || from != "good" || string(out) != "HELLO" {
+		t.Fatalf("%q from %q, %v", out, from, err)
+	}
+	<-asked // it was the first
+	// From now on it is known that the other is faster.
+	const more = 20
+	for range more {
+		if _, from, err := asking.Ask(minute(t), peers, []byte("hello"), nil); err != nil || from != "good" {
+			t.Fatalf("from %q, %v", from, err)
+		}
+	}
+	if n := len(asked); n >= more { // a hedge or two may have come to it
+		t.Errorf("the silent peer was asked %d times more", n)
+	}
+}
+
+// TestABrokenConnectionFailsAll: what is under way is not waited for.
+func TestABrokenConnectionFailsAll(t *testing.T) {
+	var region trust
+	asking := start(t, &region, "asking", echo)
+	asked, release := make(chan struct{}, 10), make(chan struct{})
+	peer := start(t, &region, "peer", func(_ context.Context, _, reply []byte) ([]byte, relay.Status) {
+		asked <- struct{}{}
+		<-release
+		return reply, relay.OK
+	})
+	errs := make(chan error, 10)
+	for range cap(errs) {
+		go func() {
+			_, _, err := asking.Ask(minute(t), []relay.Peer{peerOf("peer", peer)}, nil, nil)
+			errs <- err
+		}()
+	}
+	for range cap(asked) {
+		<-asked
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- peer.Close() }() // which waits for the handlers
+	for range cap(errs) {
+		if err := <-errs; !errors.Is(err, relay.ErrUnreachable) || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v", err)
+		}
+	}
+	close(release)
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestARestartedPeerIsFound: with a new certificate, at the same address or another.
+func TestARestartedPeerIsFound(t *testing.T) {
+	var region trust
+	asking := start(t, &region, "asking", echo)
+	address := "127.0.0.1:0"
+	for range 3 {
+		peer := start(t, &region, "peer", echo, func(o *relay.Options) { o.Listen = address })
+		address = peer.Addr().String()
+		if _, _, err := asking.Ask(minute(t), []relay.Peer{peerOf("peer", peer)}, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := peer.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestManyAtOnce: answers come in another order than questions, and each to whom it belongs.
+func TestManyAtOnce(t *testing.T) {
+	var region trust
+	asking := start(t, &region, "asking", echo)
+	const many = 64
+	var waiting atomic.Int32
+	all := make(chan struct{})
+	peer := start(t, &region, "peer", func(ctx context.Context, request, reply []byte) ([]byte, relay.Status) {
+		if waiting.Add(1) == many {
+			close(all)
+		}
+		<-all // none is answered before all have been asked
+		return echo(ctx, request, reply)
+	})
+	var asks sync.WaitGroup
+	for i := range many {
+		asks.Go(func() {
+			for j := range 5 {
+				text := fmt.Sprintf("QUESTION %d %d%s", i, j, strings.Repeat("!", 20*i))
+				out, _, err := asking.Ask(minute(t), []relay.Peer{peerOf("peer", peer)}, []byte(text), nil)
+				if err != nil || string(out) != text {
+					t.Errorf("%.30q instead of %.30q, %v", out, text, err)
+				}
+			}
+		})
+	}
+	asks.Wait()
+}
+
+// TestAPeerIsNotOverloaded: requests beyond the limits, of a connection or in all, are declined.
+func TestAPeerIsNotOverloaded(t *testing.T) {
+	for name, limits := range map[string]relay.Limits{"connection": {RequestsPerConnection: 2}, "all": {Requests: 2}} {
+		t.Run(name, func(t *testing.T) {
+			var region trust
+			asking := start(t, &region, "asking", echo)
+			asked := make(chan struct{}, 3)
+			peer := start(t, &region, "peer", stuck(asked), func(o *relay.Options) { o.Limits = limits })
+			ctx, cancel := context.WithCancel(minute(t))
+			var asks sync.WaitGroup
+			for range 2 {
+				asks.Go(func() {
+					if _, _, err := asking.Ask(ctx, []relay.Peer{peerOf("peer", peer)}, nil, nil); !errors.Is(err, context.Canceled) {
+						t.Errorf("error %v", err)
+					}
+				})
+				<-asked
+			}
+			var declined *relay.DeclinedError
+			if _, _, err := asking.Ask(ctx, []relay.Peer{peerOf("peer", peer)}, nil, nil); !errors.As(err, &declined) || declined.Status != relay.Overloaded {
+				t.Errorf("error %v of one too many", err)
+			}
+			cancel()
+			asks.Wait()
+		})
+	}
+}
+
+func TestPrepareConnects(t *testing.T) {
+	var region trust
+	asking := start(t, &region, "asking", echo)
+	shown := make(chan struct{})
+	var once sync.Once
+	peer := start(t, &region, "peer", echo, func(o *relay.Options) {
+		o.Trusted = func(print [32]byte) bool {
+			once.Do(func() { close(shown) })
+			return region.has(print)
+		}
+	})
+	asking.Prepare([]relay.Peer{peerOf("peer", peer)})
+	<-shown
+}
+
+// TestCloseLeavesNothing closes nodes in the middle of all that they do.
+func TestCloseLeavesNothing(t *testing.T) {
+	var region trust
+	asked := make(chan struct{}, 10)
+	a := start(t, &region, "a", stuck(asked))
+	b := start(t, &region, "b", stuck(asked))
+	var asks sync.WaitGroup
+	asks.Go(func() { _, _, _ = a.Ask(minute(t), []relay.Peer{peerOf("b", b)}, nil, nil) }) // the end is what counts
+	asks.Go(func() { _, _, _ = b.Ask(minute(t), []relay.Peer{peerOf("a", a)}, nil, nil) })
+	<-asked
+	<-asked
+	silent, err := net.Dial("tcp", a.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	for _, r := range []*relay.Relay{a, b} {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	asks.Wait()
+	if left := running(); len(left) > 0 {
+		t.Errorf("%d goroutines are left:\n%s", len(left), strings.Join(left, "\n\n"))
+	}
+	if err := a.Close(); err != nil {
+		t.Errorf("closed twice: %v", err)
 	}
 }
 

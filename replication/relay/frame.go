@@ -168,8 +168,8 @@ func (r *frameReader) check(f *frame, size int64, zero byte) error {
 	if size > most {
 		return fmt.Errorf("%w: %d octets of payload, and %d is the most", errMalformed, size, most)
 	}
-	if zero != 0 {
-		return fmt.Errorf("%w: octet 9 is %d", errMalformed, zero)
+	if zero != 0 || !r.requests && f.left != 0 {
+		return fmt.Errorf("%w: an octet that must be 0 is not", errMalformed)
 	}
 	return nil
 }

@@ -167,11 +167,11 @@ type outgoing struct {
 }
 
 type outConn struct {
-	net.Conn
+	*tls.Conn
 	of *outgoing
 }
 
-func (o *outgoing) track(conn net.Conn) (net.Conn, error) {
+func (o *outgoing) track(conn *tls.Conn) (net.Conn, error) {
 	c := &outConn{Conn: conn, of: o}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -201,6 +201,6 @@ func (o *outgoing) close() {
 	o.conns = nil
 	o.mu.Unlock()
 	for c := range conns {
-		_ = c.Conn.Close() // of no use any more
+		_ = c.NetConn().Close() // not a TLS close: nothing more is to come in
 	}
 }

@@ -16,7 +16,11 @@ const (
 	silentFor  = 2 * time.Second
 )
 
-var errSilent = errors.New("the peer has stopped answering")
+// Why this node closes a connection.
+var (
+	errSilent = errors.New("the peer has stopped answering")
+	errStale  = errors.New("it has not been used for long")
+)
 
 // link is a connection on which this node asks a peer.
 type link struct {
@@ -102,17 +106,15 @@ func (l *link) forget(id uint32) bool {
 	return ok
 }
 
-// unanswered notes that a request was given up. A peer that answers nothing at all has lost its connection, or itself.
-func (l *link) unanswered() {
+// unanswered notes that a request was given up, and reports whether the connection is to be as well: a peer
+// that answers nothing at all has lost it, or itself.
+func (l *link) unanswered() (silent bool) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.silence++; l.silence == 1 {
 		l.since = time.Now()
 	}
-	silent := l.silence >= maxSilence && time.Since(l.since) > silentFor
-	l.mu.Unlock()
-	if silent {
-		l.shut(errSilent)
-	}
+	return l.silence >= maxSilence && time.Since(l.since) > silentFor
 }
 
 func (l *link) close() { l.shut(ErrClosed) }

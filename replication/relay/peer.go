@@ -19,6 +19,9 @@ const (
 	maxBackoff  = 2 * time.Second
 	// steady is how long a connection must have been of use for the next one not to be put off.
 	steady = time.Second
+	// staleAfter is how long a connection that nothing was sent on is taken for good. The server closes it
+	// later, and a request must not meet that.
+	staleAfter = idleTimeout / 2
 
 	maxQueued = 1024 // attempts that wait for one connection
 	maxPeers  = 4096
@@ -42,6 +45,7 @@ type peer struct {
 	retry   time.Time // not dialed before
 	down    bool      // the last dial failed, and that has been said
 	used    time.Time
+	sent    time.Time       // when the connection was last sent something, or made
 	web     *http.Transport // made at its first use
 
 	latency   time.Duration // smoothed; 0: not known
@@ -114,7 +118,7 @@ func (p *peer) standing() (c class, score float64, usual time.Duration) {
 	defer p.mu.Unlock()
 	c = classUnlinked
 	switch {
-	case p.link != nil:
+	case p.fresh() != nil:
 		c = classLinked
 	case !p.dialing && time.Now().Before(p.retry):
 		c = classDown
@@ -164,8 +168,9 @@ func (p *peer) sample(took time.Duration) {
 // take sends an attempt, at once or when there is a connection; or fails it.
 func (p *peer) take(at *attempt) {
 	p.mu.Lock()
-	p.used = time.Now()
-	l := p.link
+	l := p.fresh()
+	now := time.Now()
+	p.used, p.sent = now, now
 	if l == nil && len(p.queue) < maxQueued && p.dial() {
 		p.queue = append(p.queue, at)
 		p.mu.Unlock()
@@ -194,9 +199,18 @@ func (p *peer) forget(at *attempt) bool {
 func (p *peer) prepare() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.link == nil {
+	if p.fresh() == nil {
 		p.dial()
 	}
+}
+
+// fresh returns the connection; nil when there is none that the server is sure to keep open. The mutex is held.
+func (p *peer) fresh() *link {
+	if p.link != nil && time.Since(p.sent) > staleAfter {
+		p.link.shut(errStale)
+		p.link = nil
+	}
+	return p.link
 }
 
 // dial begins to connect, and reports whether a connection is under way. The mutex is held.
@@ -225,7 +239,7 @@ func (p *peer) connect() {
 	}
 	cameBack, wentDown := false, false
 	if err == nil {
-		p.link = l
+		p.link, p.sent = l, time.Now()
 		cameBack, p.down = p.down, false
 	} else {
 		wentDown = !p.down && !p.closed
@@ -255,7 +269,9 @@ func (p *peer) connect() {
 	began := time.Now()
 	err = l.run()
 	p.mu.Lock()
-	p.link = nil
+	if p.link == l { // otherwise it was stale, and there may be another by now
+		p.link = nil
+	}
 	if time.Since(began) < steady {
 		p.putOff()
 	} else {

@@ -14,7 +14,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Peer is a node that can be asked. Fingerprint may be zero only where authorities vouch for nodes.
+// Peer is a node that can be asked. One ID is one node: with another address or fingerprint it has been
+// started anew. Fingerprint may be zero only where authorities vouch for nodes.
 type Peer struct {
 	ID          string
 	Address     string // host:port

@@ -14,7 +14,6 @@ import (
 
 const (
 	idleTimeout    = 2 * time.Minute  // for a connection without requests
-	trustedFor     = 5 * time.Second  // how long a peer's being a node is taken for granted
 	requestTimeout = 10 * time.Second // for a request whose asker doesn't say how long it waits
 )
 
@@ -57,18 +56,13 @@ func (s *session) run() {
 
 func (s *session) read(ctx context.Context) error {
 	in := newFrameReader(s.conn, true, idleTimeout)
-	checked := time.Now()
 	for {
 		f, err := in.next()
 		if err != nil {
 			return err
 		}
-		now := time.Now()
-		if now.Sub(checked) > trustedFor {
-			if !s.relay.knows(s.print) {
-				return errStranger
-			}
-			checked = now
+		if !s.relay.knows(s.print) {
+			return errStranger // it was a node, and is none any more
 		}
 		if !s.take() {
 			// A reply that finds no room closes the connection: who asks too much and reads too little is not waited for.
