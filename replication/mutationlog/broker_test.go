@@ -51,6 +51,7 @@ func nodeOptions(t *testing.T, b *Broker, namespace string) Options {
 	return Options{
 		Namespace: namespace, Brokers: []string{b.Address()}, Partitions: 4, CacheFile: filepath.Join(t.TempDir(), "control.json"),
 		DeliveryTimeout: 5 * time.Second, Logger: zerolog.Nop(), Client: client,
+		watch: 2 * metadataAge,
 	}
 }
 

@@ -72,6 +72,7 @@ func (c *cluster) options(t *testing.T, node string) Options {
 	return Options{
 		Namespace: "test", Brokers: []string{"127.0.0.1:9092"}, Partitions: 4, CacheFile: filepath.Join(t.TempDir(), node+".json"),
 		DeliveryTimeout: 2 * time.Second, Logger: zerolog.Nop(), Client: []kgo.Opt{kgo.Dialer(c.dial)},
+		watch: 2 * metadataAge,
 	}
 }
 

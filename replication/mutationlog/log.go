@@ -21,6 +21,9 @@ const (
 	// awayInterval is how often, while they are out of reach; the client's own attempts are at most maxBackoff apart.
 	awayInterval = 250 * time.Millisecond
 	maxBackoff   = time.Second
+	// metadataAge is how old may be what the client says of topics. It is less than both intervals, or a topic that was just made
+	// would seem to be missing.
+	metadataAge = 200 * time.Millisecond
 	// requestTimeout bounds every question to the brokers.
 	requestTimeout = 5 * time.Second
 	// Attempts to reach the log begin this far apart, and end that far.
@@ -48,6 +51,8 @@ type Options struct {
 	Logger          zerolog.Logger
 	// Client adds options of the Kafka client: TLS, SASL.
 	Client []kgo.Opt
+
+	watch time.Duration // instead of watchInterval, in tests
 }
 
 // Log is a namespace's log. Its methods may be used from many goroutines.
@@ -105,6 +110,9 @@ func Open(opts Options) (*Log, error) {
 	}
 	if opts.DeliveryTimeout == 0 {
 		opts.DeliveryTimeout = defaultDelivery
+	}
+	if opts.watch == 0 {
+		opts.watch = watchInterval
 	}
 	if opts.Partitions == 0 {
 		opts.Partitions = 64
@@ -165,7 +173,7 @@ func (l *Log) newClient() (*kgo.Client, error) {
 		kgo.ClientID("balefire"),
 		kgo.WithHooks(l.sends),
 		kgo.WithLogger(clientLog{l.log}),
-		kgo.MetadataMinAge(250 * time.Millisecond),
+		kgo.MetadataMinAge(metadataAge),
 		kgo.RetryBackoffFn(backoff),
 		// Without it, a client that is out of range goes on somewhere else, in silence.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
@@ -310,10 +318,10 @@ func (l *Log) run() {
 	}
 	close(l.established)
 	l.done.Go(l.followControl)
-	for wait := watchInterval; l.sleep(wait); {
+	for wait := l.opts.watch; l.sleep(wait); {
 		err := l.verifyTopics(l.ctx)
-		if wait = watchInterval; err != nil {
-			wait = awayInterval // nothing is published until it is known to be back
+		if wait = l.opts.watch; err != nil {
+			wait = min(awayInterval, wait) // nothing is published until it is known to be back
 		}
 		var mismatch *MismatchError
 		if errors.As(err, &mismatch) {
