@@ -148,6 +148,26 @@ func TestOneHop(t *testing.T) {
 	}
 }
 
+// TestOnlyNodesAreBelieved: an answer that is not the peer's own is none.
+func TestOnlyNodesAreBelieved(t *testing.T) {
+	g := newRegion(t, nil, nil, []int32{0, 1, 2}, []int32{0, 1, 2})
+	m, first := g.members[0], g.members[1]
+	m.makeZone("example.com.")
+	for name, header := range map[string]http.Header{"nobody": {}, "another": {nodeHeader: {"n7"}}} {
+		first.setSpoil(func(_ http.RoundTripper, r *http.Request) (*http.Response, error) {
+			if r.Body != nil {
+				r.Body.Close()
+			}
+			return &http.Response{StatusCode: http.StatusForbidden, Header: header.Clone(), Body: io.NopCloser(strings.NewReader("who are you?"))}, nil
+		})
+		if a := m.must(http.StatusOK, "GET", "/v1/zones/example.com.", ""); a.header.Get(nodeHeader) != "n2" {
+			t.Errorf("%s: %v", name, a.header)
+		}
+		m.must(http.StatusOK, "PATCH", "/v1/zones/example.com.", `{"serial_policy": "increment"}`)
+		m.must(http.StatusOK, "GET", "/v1/zones", "")
+	}
+}
+
 // TestNoHolder: reads say that nobody can tell; what needs no reading is published all the same.
 func TestNoHolder(t *testing.T) {
 	g := newRegion(t, func(_ *member, o *Options) { o.Groups = &groupsOf{} }, nil, []int32{0, 1, 2})
@@ -295,8 +315,8 @@ func (b cutBody) Read(p []byte) (int, error) {
 
 // TestAPeerIsLostDuringAnImport: what was sent in part was not done; what was sent whole may have been.
 func TestAPeerIsLostDuringAnImport(t *testing.T) {
-	g := newRegion(t, func(_ *member, o *Options) { o.Limits.Body = 16 << 10 }, nil, []int32{0, 1, 2})
-	m, holder := g.members[0], g.members[1]
+	g := newRegion(t, func(_ *member, o *Options) { o.Limits.Body = 16 << 10 }, nil, []int32{0, 1, 2}, []int32{0, 1, 2})
+	m, holder, spare := g.members[0], g.members[1], g.members[2]
 	text := strings.Join(zoneText("big.example.", 1, 9000), "")
 	spoil := func(read int64) func(http.RoundTripper, *http.Request) (*http.Response, error) {
 		return func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
@@ -316,6 +336,11 @@ func TestAPeerIsLostDuringAnImport(t *testing.T) {
 	if a := m.must(http.StatusGatewayTimeout, "PUT", "/v1/zones/big.example./file", text); a.json(t)["change_id"] == nil {
 		t.Errorf("whole: %s", a.body)
 	}
+	if asked := spare.takeAsked(); len(asked) > 0 {
+		t.Errorf("the rest of a file was sent to another: %q", asked)
+	}
+	// A short file can be sent again.
+	m.must(http.StatusCreated, "PUT", "/v1/zones/big.example./file", text[:8<<10][:strings.LastIndex(text[:8<<10], "\n")+1])
 }
 
 // TestASlowPeerIsGivenUp: one that takes the connection and says nothing.
