@@ -37,9 +37,6 @@ func (c *call) pass(partition int32) (done bool, err error) {
 		if c.body != nil && c.body.failure() != nil {
 			return false, c.body.failure()
 		}
-		if err := c.r.Context().Err(); err != nil {
-			return false, err
-		}
 		if err == nil && !c.declined(peer, resp) {
 			c.s.metrics.passed.WithLabelValues("answered").Inc()
 			c.relay(peer, resp)
@@ -56,6 +53,9 @@ func (c *call) pass(partition int32) (done bool, err error) {
 		c.s.metrics.passed.WithLabelValues(result).Inc()
 		if c.body != nil && c.body.begun.Load() {
 			return false, c.lost(partition)
+		}
+		if err := c.r.Context().Err(); err != nil { // also when the body was left: reading it in vain ends the context
+			return false, err
 		}
 	}
 	if doubt && reads(route{pattern: c.x.route, subject: c.subject}, c.r.Method) {
@@ -227,7 +227,6 @@ type heldBody struct {
 
 	begun  atomic.Bool // something was read of rest
 	ended  atomic.Bool // rest was read to its end
-	left   atomic.Bool // what reading rest comes to is not the client's doing any more
 	failed atomic.Pointer[error]
 }
 
@@ -298,8 +297,9 @@ func (s *sentBody) Read(p []byte) (int, error) {
 	switch {
 	case err == io.EOF:
 		s.b.ended.Store(true)
-	case err != nil && !s.b.left.Load():
-		s.b.failed.CompareAndSwap(nil, &s.b.rest.err)
+	case err != nil && !s.b.rest.left.Load():
+		failure := s.b.rest.err
+		s.b.failed.CompareAndSwap(nil, &failure)
 	}
 	return n, err
 }
@@ -319,8 +319,7 @@ func (s *sentBody) wait(b *heldBody) {
 		return
 	default:
 	}
-	b.left.Store(true)
-	_ = b.rest.ctl.SetReadDeadline(time.Unix(1, 0)) // whoever waits for the client waits no longer
+	b.rest.leave()
 	<-s.closed
 }
 

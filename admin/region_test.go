@@ -33,9 +33,9 @@ type member struct {
 
 	mu    sync.Mutex
 	held  map[int32]bool
-	said  map[int32]bool                                         // what the others believe that it holds
+	said  map[int32]bool                                                 // what the others believe that it holds
 	spoil func(http.RoundTripper, *http.Request) (*http.Response, error) // of what the others send it; nil: nothing
-	asked []string                                               // what the others have sent it
+	asked []string                                                       // what the others have sent it
 }
 
 // newRegion starts a server for each list of partitions.
