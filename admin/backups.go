@@ -3,6 +3,7 @@ package admin
 import (
 	"cmp"
 	"context"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -63,6 +64,10 @@ func (s *Server) postBackups(w http.ResponseWriter, r *http.Request) error {
 		return notKnown("this node has no object store for backups")
 	}
 	l := &s.opts.Limits
+	if _, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, l.Body)); err != nil {
+		return err
+	}
+	patient(w)                                                                                     // it is read to its end, and the answer may take long
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(l.LongWait + l.BodyTimeout)) // not supported only by tests' writers
 	var mu sync.Mutex                                                                              // guards made
 	var made []backupMade

@@ -38,7 +38,7 @@ func (g *groupsOf) RetireGroup(_ context.Context, region, group string) error {
 func TestClusterAsItIsKnown(t *testing.T) {
 	status := replication.ClusterStatus{
 		Namespace: "ns", Partitions: 2, Node: "n1", Region: "near", Group: "a",
-		Log: replication.LogStatus{Established: true, Trying: "no route", Complaints: []string{"retention.ms"}},
+		Log: replication.LogStatus{Established: true, Trying: "no route", Complaints: []string{"retention.ms"}, Frozen: "elsewhere"},
 		Groups: []replication.GroupStatus{{Region: "near", Group: "a", Partitions: []replication.GroupPartition{
 			{Partition: 1, Applied: 41, Lag: 2, Behind: 2500 * time.Millisecond, Committed: time.Unix(2000, 0), Node: "n1"},
 		}}, {Region: "far", Group: "b", Err: "no answer"}},
@@ -46,6 +46,7 @@ func TestClusterAsItIsKnown(t *testing.T) {
 			ID: "n1", Region: "near", Group: "a", Alive: true, Reasons: []string{"partition 1 is not open"},
 			Partitions: []replication.NodePartition{{Partition: 1, State: "catching-up", Position: 41, Assigned: true}},
 		}},
+		Troubles: []string{"two nodes are n1"},
 		Alarms: []replication.Alarm{
 			{Partition: -1, Err: errors.New("clocks differ"), Time: time.Unix(3000, 0)},
 			{Partition: 0, Zone: zones.MustParseName("example.com."), Err: errors.New("digest"), Time: time.Unix(3000, 0)},
@@ -57,7 +58,7 @@ func TestClusterAsItIsKnown(t *testing.T) {
 	got := string(r.must(http.StatusOK, "GET", "/v1/cluster", "").body)
 	for _, want := range []string{
 		`"namespace":"ns"`, `"trying":"no route"`, `"behind_seconds":2.5`, `"error":"no answer"`, `"state":"catching-up"`,
-		`"reasons":["partition 1 is not open"]`, `{"error":"clocks differ"`, `{"partition":0,"zone":"example.com.","error":"digest"`,
+		`"reasons":["partition 1 is not open"]`, `"frozen":"elsewhere"`, `"troubles":["two nodes are n1"]`, `{"error":"clocks differ"`, `{"partition":0,"zone":"example.com.","error":"digest"`,
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %s in %s", want, got)

@@ -140,15 +140,15 @@ func (s *Server) authorize(r *http.Request) (*http.Request, *problem) {
 func (e entry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := w.(*exchange)
 	if !e.open {
+		if e.s.opts.Node != "" {
+			x.Header().Set(nodeHeader, e.s.opts.Node)
+		}
 		admitted, p := e.admit(r)
 		if p != nil {
 			e.s.refuse(x, p)
 			return
 		}
 		r = admitted
-		if e.s.opts.Node != "" {
-			x.Header().Set(nodeHeader, e.s.opts.Node)
-		}
 		select {
 		case e.s.slots <- struct{}{}:
 			defer func() { <-e.s.slots }()

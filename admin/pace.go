@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -31,6 +32,8 @@ type pacedBody struct {
 	in  io.Reader
 	ctl *http.ResponseController
 	err error
+	// left is set when nobody waits for the client any more.
+	left atomic.Bool
 }
 
 func newPacedBody(w http.ResponseWriter, r *http.Request, l *Limits) *pacedBody {
@@ -42,6 +45,9 @@ func newPacedBody(w http.ResponseWriter, r *http.Request, l *Limits) *pacedBody 
 
 func (b *pacedBody) Read(p []byte) (int, error) {
 	_ = b.ctl.SetReadDeadline(b.deadline())
+	if b.left.Load() { // before or after: the earlier deadline is the last one set
+		_ = b.ctl.SetReadDeadline(longAgo)
+	}
 	n, err := b.in.Read(p)
 	b.count += int64(n)
 	switch {
@@ -56,6 +62,15 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 		b.err = newProblem(http.StatusRequestTimeout, "bad-request", "the zone file came too slowly")
 	}
 	return n, err
+}
+
+// longAgo is a deadline that ends what waits.
+var longAgo = time.Unix(1, 0)
+
+// leave ends a Read that waits for the client, and all that come; it may be called while one is under way.
+func (b *pacedBody) leave() {
+	b.left.Store(true)
+	_ = b.ctl.SetReadDeadline(longAgo)
 }
 
 // done gives the answer a time limit again.

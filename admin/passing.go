@@ -37,10 +37,7 @@ func (c *call) pass(partition int32) (done bool, err error) {
 		if c.body != nil && c.body.failure() != nil {
 			return false, c.body.failure()
 		}
-		if err := c.r.Context().Err(); err != nil {
-			return false, err
-		}
-		if err == nil && !c.declined(resp) {
+		if err == nil && !c.declined(peer, resp) {
 			c.s.metrics.passed.WithLabelValues("answered").Inc()
 			c.relay(peer, resp)
 			return true, nil
@@ -56,6 +53,9 @@ func (c *call) pass(partition int32) (done bool, err error) {
 		c.s.metrics.passed.WithLabelValues(result).Inc()
 		if c.body != nil && c.body.begun.Load() {
 			return false, c.lost(partition)
+		}
+		if err := c.r.Context().Err(); err != nil { // also when the body was left: reading it in vain ends the context
+			return false, err
 		}
 	}
 	if doubt && reads(route{pattern: c.x.route, subject: c.subject}, c.r.Method) {
@@ -81,12 +81,17 @@ func (c *call) lost(partition int32) *problem {
 
 // declined reports whether an answer says that another node is to be asked. A read can be repeated at any node, whatever
 // keeps this one from answering it.
-func (c *call) declined(resp *http.Response) bool {
-	if resp.Header.Get(declinedHeader) != "" {
+func (c *call) declined(peer Peer, resp *http.Response) bool {
+	if declines(peer, resp.Header) {
 		return true
 	}
 	read := c.r.Method == http.MethodGet || c.r.Method == http.MethodHead
 	return read && resp.StatusCode == http.StatusServiceUnavailable
+}
+
+// declines reports whether a peer has done nothing: it says so, or it is not its API that has answered.
+func declines(peer Peer, answer http.Header) bool {
+	return answer.Get(declinedHeader) != "" || answer.Get(nodeHeader) != peer.ID
 }
 
 // ask sends the request to a peer. A zone file that can't be sent twice goes only to one that has said that it holds the zone.
@@ -98,7 +103,7 @@ func (c *call) ask(peer Peer) (*http.Response, error) {
 			return nil, fmt.Errorf("ask whether it holds the zone: %w", err)
 		}
 		resp.Body.Close()
-		if c.declined(resp) || resp.StatusCode == http.StatusServiceUnavailable {
+		if c.declined(peer, resp) || resp.StatusCode == http.StatusServiceUnavailable {
 			resp.Header.Set(declinedHeader, "true")
 			return resp, nil
 		}
@@ -152,8 +157,9 @@ func (c *call) send(peer Peer, method string, at *url.URL, body *heldBody) (resp
 // patience is how long a peer may take until its answer begins.
 func (c *call) patience(method string) time.Duration {
 	l := &c.s.opts.Limits
+	waits := c.r.URL.Query().Has("wait") || c.r.Header.Get("Prefer") != ""
 	switch {
-	case method == http.MethodHead || method == http.MethodGet && !c.r.URL.Query().Has("wait"):
+	case method == http.MethodHead || method == http.MethodGet && !waits:
 		return l.PeerWait
 	case c.subject == ofFile:
 		return l.LongWait
@@ -174,8 +180,8 @@ func goesOn(name string) bool {
 // newPeerRequest makes a request to a peer on behalf of another request.
 func (s *Server) newPeerRequest(ctx context.Context, r *http.Request, id, method string, at *url.URL) (*http.Request, error) {
 	// Who is reached is the transport's matter.
-	to := &url.URL{Scheme: "http", Host: "peer.invalid", Path: at.Path, RawPath: at.RawPath, RawQuery: at.RawQuery}
-	req, err := http.NewRequestWithContext(ctx, method, "http://peer.invalid/", http.NoBody)
+	to := &url.URL{Scheme: "https", Host: "peer.invalid", Path: at.Path, RawPath: at.RawPath, RawQuery: at.RawQuery}
+	req, err := http.NewRequestWithContext(ctx, method, "https://peer.invalid/", http.NoBody)
 	if err != nil {
 		return nil, fmt.Errorf("make a request to a peer: %w", err)
 	}
@@ -193,14 +199,13 @@ func (c *call) relay(peer Peer, resp *http.Response) {
 	defer resp.Body.Close()
 	h := c.x.Header()
 	for name, values := range resp.Header {
-		if goesOn(name) && name != "Date" && name != "X-Content-Type-Options" {
+		if (goesOn(name) || name == nodeHeader) && name != "Date" && name != "X-Content-Type-Options" {
 			h[name] = values
 		}
 	}
 	if resp.ContentLength >= 0 {
 		h.Set("Content-Length", fmt.Sprint(resp.ContentLength))
 	}
-	h.Set(nodeHeader, peer.ID)
 	out := newPacedWriter(c.x, &c.s.opts.Limits)
 	_ = out.ctl.SetWriteDeadline(out.deadline()) // not supported only by tests' writers
 	c.x.WriteHeader(resp.StatusCode)
@@ -222,7 +227,6 @@ type heldBody struct {
 
 	begun  atomic.Bool // something was read of rest
 	ended  atomic.Bool // rest was read to its end
-	left   atomic.Bool // what reading rest comes to is not the client's doing any more
 	failed atomic.Pointer[error]
 }
 
@@ -293,8 +297,9 @@ func (s *sentBody) Read(p []byte) (int, error) {
 	switch {
 	case err == io.EOF:
 		s.b.ended.Store(true)
-	case err != nil && !s.b.left.Load():
-		s.b.failed.CompareAndSwap(nil, &s.b.rest.err)
+	case err != nil && !s.b.rest.left.Load():
+		failure := s.b.rest.err
+		s.b.failed.CompareAndSwap(nil, &failure)
 	}
 	return n, err
 }
@@ -314,8 +319,7 @@ func (s *sentBody) wait(b *heldBody) {
 		return
 	default:
 	}
-	b.left.Store(true)
-	_ = b.rest.ctl.SetReadDeadline(time.Unix(1, 0)) // whoever waits for the client waits no longer
+	b.rest.leave()
 	<-s.closed
 }
 

@@ -156,6 +156,12 @@ func (w wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	next.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, network, w.to.relay.Listener.Addr().String())
 	}
+	// What nodes use wants https, which it makes sure of by itself.
+	if r.URL.Scheme != "https" {
+		return nil, fmt.Errorf("scheme %q", r.URL.Scheme)
+	}
+	r = r.Clone(r.Context())
+	r.URL.Scheme = "http"
 	if spoil != nil {
 		return spoil(next, r)
 	}

@@ -23,7 +23,7 @@ type Peers interface {
 	Holds(partition int32) bool
 	// Holders returns the nodes of the region, other than this one, that say they hold a partition, the best first.
 	Holders(partition int32) []Peer
-	// Transport carries HTTP requests to a peer, whatever host their URLs name, and closes their bodies as http.RoundTripper
+	// Transport carries requests for https URLs to a peer, whatever host they name, and closes their bodies as http.RoundTripper
 	// wants it. Both sides have proved who they are, and it ends on the handler that the peer's Server.Relayed returns.
 	Transport(peer Peer) http.RoundTripper
 }

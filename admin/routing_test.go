@@ -148,6 +148,26 @@ func TestOneHop(t *testing.T) {
 	}
 }
 
+// TestOnlyNodesAreBelieved: an answer that is not the peer's own is none.
+func TestOnlyNodesAreBelieved(t *testing.T) {
+	g := newRegion(t, nil, nil, []int32{0, 1, 2}, []int32{0, 1, 2})
+	m, first := g.members[0], g.members[1]
+	m.makeZone("example.com.")
+	for name, header := range map[string]http.Header{"nobody": {}, "another": {nodeHeader: {"n7"}}} {
+		first.setSpoil(func(_ http.RoundTripper, r *http.Request) (*http.Response, error) {
+			if r.Body != nil {
+				r.Body.Close()
+			}
+			return &http.Response{StatusCode: http.StatusForbidden, Header: header.Clone(), Body: io.NopCloser(strings.NewReader("who are you?"))}, nil
+		})
+		if a := m.must(http.StatusOK, "GET", "/v1/zones/example.com.", ""); a.header.Get(nodeHeader) != "n2" {
+			t.Errorf("%s: %v", name, a.header)
+		}
+		m.must(http.StatusOK, "PATCH", "/v1/zones/example.com.", `{"serial_policy": "increment"}`)
+		m.must(http.StatusOK, "GET", "/v1/zones", "")
+	}
+}
+
 // TestNoHolder: reads say that nobody can tell; what needs no reading is published all the same.
 func TestNoHolder(t *testing.T) {
 	g := newRegion(t, func(_ *member, o *Options) { o.Groups = &groupsOf{} }, nil, []int32{0, 1, 2})
@@ -265,16 +285,17 @@ func TestAPeerIsLost(t *testing.T) {
 		}
 	}
 	// In the middle of an answer: the client must not take it for whole.
+	m.must(http.StatusCreated, "PUT", "/v1/zones/long.example./file", strings.Join(zoneText("long.example.", 1, 500), ""))
 	for _, peer := range []*member{first, second} {
 		peer.setSpoil(func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
 			resp, err := next.RoundTrip(r)
 			if err == nil {
-				resp.Body = cutBody{io.LimitReader(resp.Body, 60), resp.Body}
+				resp.Body = cutBody{io.LimitReader(resp.Body, 9000), resp.Body}
 			}
 			return resp, err
 		})
 	}
-	if a, err := m.try("GET", "/v1/zones/example.com./file", nil); err == nil {
+	if a, err := m.try("GET", "/v1/zones/long.example./file", nil); err == nil {
 		t.Errorf("cut, and yet %d %s", a.status, a.body)
 	}
 }
@@ -295,8 +316,8 @@ func (b cutBody) Read(p []byte) (int, error) {
 
 // TestAPeerIsLostDuringAnImport: what was sent in part was not done; what was sent whole may have been.
 func TestAPeerIsLostDuringAnImport(t *testing.T) {
-	g := newRegion(t, func(_ *member, o *Options) { o.Limits.Body = 16 << 10 }, nil, []int32{0, 1, 2})
-	m, holder := g.members[0], g.members[1]
+	g := newRegion(t, func(_ *member, o *Options) { o.Limits.Body = 16 << 10 }, nil, []int32{0, 1, 2}, []int32{0, 1, 2})
+	m, holder, spare := g.members[0], g.members[1], g.members[2]
 	text := strings.Join(zoneText("big.example.", 1, 9000), "")
 	spoil := func(read int64) func(http.RoundTripper, *http.Request) (*http.Response, error) {
 		return func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
@@ -315,6 +336,35 @@ func TestAPeerIsLostDuringAnImport(t *testing.T) {
 	holder.setSpoil(spoil(1 << 30))
 	if a := m.must(http.StatusGatewayTimeout, "PUT", "/v1/zones/big.example./file", text); a.json(t)["change_id"] == nil {
 		t.Errorf("whole: %s", a.body)
+	}
+	if asked := spare.takeAsked(); len(asked) > 0 {
+		t.Errorf("the rest of a file was sent to another: %q", asked)
+	}
+	// A short file can be sent again.
+	m.must(http.StatusCreated, "PUT", "/v1/zones/big.example./file", text[:8<<10][:strings.LastIndex(text[:8<<10], "\n")+1])
+}
+
+// TestAPeerIsLostWhileItsClientPauses: the client is told at once, and of what it was.
+func TestAPeerIsLostWhileItsClientPauses(t *testing.T) {
+	g := newRegion(t, func(_ *member, o *Options) { o.Limits.Body = 16 << 10 }, nil, []int32{0, 1, 2})
+	m, holder := g.members[0], g.members[1]
+	holder.setSpoil(func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+		if r.Method == http.MethodHead {
+			return next.RoundTrip(r)
+		}
+		_, err := io.CopyN(io.Discard, r.Body, 20<<10)
+		go func() { // as a transport's writer goes on for a while
+			_, _ = io.Copy(io.Discard, r.Body)
+			r.Body.Close()
+		}()
+		return nil, errors.Join(err, errWire)
+	})
+	pausing, unpause := io.Pipe()
+	defer unpause.Close()
+	text := strings.Join(zoneText("big.example.", 1, 1000), "")
+	a, err := m.try("PUT", "/v1/zones/big.example./file", io.MultiReader(strings.NewReader(text), pausing))
+	if err != nil || a.status != http.StatusServiceUnavailable || !strings.Contains(string(a.body), "nothing was changed") {
+		t.Errorf("%v: %d %s", err, a.status, a.body)
 	}
 }
 
@@ -424,8 +474,12 @@ func TestWhatNodesPassOn(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 	for _, header := range []http.Header{
-		{}, {relayedHeader: {"n9"}}, {authorHeader: {"a"}}, {relayedHeader: {"n9"}, authorHeader: {"%zz"}},
-		{relayedHeader: {strings.Repeat("n", 300)}, authorHeader: {"a"}}, {relayedHeader: {"n9"}, authorHeader: {"a"}, changeHeader: {"12"}},
+		{},
+		{relayedHeader: {"n9"}},
+		{authorHeader: {"a"}},
+		{relayedHeader: {"n9"}, authorHeader: {"%zz"}},
+		{relayedHeader: {strings.Repeat("n", 300)}, authorHeader: {"a"}},
+		{relayedHeader: {"n9"}, authorHeader: {"a"}, changeHeader: {"12"}},
 		{"Authorization": {"Bearer " + secret}},
 	} {
 		if w := pass("GET", "/v1/zones/example.com.", "", header); w.Code != http.StatusBadRequest {

@@ -6,6 +6,8 @@
 //   - Nothing but /healthz, /readyz, /metrics and /openapi.json is answered without a token, and tokens are never logged.
 //   - A change is refused at the door for what is wrong with it by itself, naming the field; what depends on the zone
 //     is decided where it is applied, and its outcome is the answer.
+//   - What is about a partition that this node does not hold is answered by a node that does, one hop away; a change that is sent
+//     to two of them is made once.
 //   - A write that may or may not have happened says so, and which id to ask for.
 //   - Every body, page, wait and the number of requests under way are bounded.
 package admin

@@ -163,7 +163,7 @@ func (s *Server) askPeer(r *http.Request, peer Peer, patience time.Duration, lim
 	if int64(len(a.body)) > limit {
 		return a, fmt.Errorf("answer of node %s: more than %d octets", peer.ID, limit)
 	}
-	if a.header.Get(declinedHeader) != "" {
+	if declines(peer, a.header) {
 		return a, fmt.Errorf("node %s declines: %s", peer.ID, a.body)
 	}
 	return a, nil

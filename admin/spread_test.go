@@ -78,6 +78,27 @@ func TestListsAreOfTheWholeNamespace(t *testing.T) {
 	}
 }
 
+// TestMergedPagesAreWhole: past the end of a short page nothing is known.
+func TestMergedPagesAreWhole(t *testing.T) {
+	var m merger
+	for _, page := range []zonePage{
+		{Zones: []zoneInfo{{Name: "a.example."}}, Next: "b.example."}, {Zones: []zoneInfo{{Name: "b.example."}, {Name: "c.example."}}}, {Next: "d.example."},
+	} {
+		if err := m.add(page); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if page, next := m.page(10); len(page) != 2 || page[1].Name != "b.example." || next != "b.example." {
+		t.Errorf("%v, next %q", page, next)
+	}
+	if page, next := m.page(1); len(page) != 1 || next != "a.example." {
+		t.Errorf("one: %v, next %q", page, next)
+	}
+	if m.add(zonePage{Zones: []zoneInfo{{Name: "x..y"}}}) == nil || m.add(zonePage{Next: "x..y"}) == nil {
+		t.Error("names that are none were taken")
+	}
+}
+
 // TestListsSayWhatTheyLack: partitions that nobody holds are named; a node that has lost one, or is lost, is made up for by others.
 func TestListsSayWhatTheyLack(t *testing.T) {
 	g := newRegion(t, nil, []int32{0}, []int32{0, 1, 2}, []int32{1}, nil)
