@@ -136,7 +136,8 @@ func startNode(t *testing.T) *replication.Node {
 			t.Error(err)
 		}
 	})
-	for ready, reasons := node.Ready(); !ready; ready, reasons = node.Ready() {
+	// Ready speaks of the partitions that were taken so far; a test may be about any.
+	for ready, reasons := node.Ready(); !ready || !node.HoldsAll(); ready, reasons = node.Ready() {
 		select {
 		case <-time.After(5 * time.Millisecond):
 		case <-t.Context().Done():

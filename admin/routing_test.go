@@ -364,7 +364,7 @@ func TestAPeerIsLostWhileItsClientPauses(t *testing.T) {
 	text := strings.Join(zoneText("big.example.", 1, 1000), "")
 	a, err := m.try("PUT", "/v1/zones/big.example./file", io.MultiReader(strings.NewReader(text), pausing))
 	if err != nil || a.status != http.StatusServiceUnavailable || !strings.Contains(string(a.body), "nothing was changed") {
-		t.Errorf("%v: %d %s", err, a.status, a.body)
+		t.Errorf("%v: %d %s\n%s\n%s\nthe holder was asked %q", err, a.status, a.body, m.log, holder.log, holder.takeAsked())
 	}
 }
 
