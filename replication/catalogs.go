@@ -18,9 +18,10 @@ import (
 // openCatalog opens this node's copy of the catalog, and gives the store what it has of other partitions.
 func (n *Node) openCatalog() (*catalog.Catalog, error) {
 	return catalog.Open(catalog.Options{
-		Dir: filepath.Join(n.opts.Dir, "catalog"), Source: catalogSource{n.log}, Publisher: catalogSource{n.log}, Index: n.store,
+		Dir: filepath.Join(n.opts.Dir, "catalog"), LogID: n.log.TopicID(), Source: catalogSource{n.log}, Publisher: catalogSource{n.log}, Index: n.store,
 		PartitionOf: func(apex zones.Name) int32 { return mutationlog.PartitionOf([]byte(apex.String()), n.count()) },
 		Rank:        n.rank,
+		Doubt:       n.doubtCatalog,
 		Logger:      n.logger.With().Str("part", "catalog").Logger(),
 	})
 }
@@ -70,20 +71,8 @@ func (n *Node) catalogSays(apex zones.Name, at store.Position) int64 {
 // catalogTakesOver gives the index what the catalog has of a partition that was closed.
 func (n *Node) catalogTakesOver(partition int32) {
 	if c := n.catalog.Load(); c != nil {
-		var failed error
-		n.store.ReplaceElsewhere(partition, func(yield func(zones.Name) bool) {
-			for apex, err := range c.Hosted(n.ctx, partition) {
-				if err != nil {
-					failed = err
-					return
-				}
-				if !yield(apex) {
-					return
-				}
-			}
-		})
-		if failed != nil && n.ctx.Err() == nil {
-			n.logger.Error().Err(failed).Int32("partition", partition).Msg("zones of a partition that went to another node may be missing from the index until the next start")
+		if err := c.TakeOver(n.ctx, partition); err != nil && n.ctx.Err() == nil {
+			n.logger.Error().Err(err).Int32("partition", partition).Msg("zones of a partition that went to another node may be missing from the index until the next start")
 		}
 	}
 }
@@ -98,9 +87,7 @@ func (r *replica) tellCatalog(outcomes []store.Outcome) {
 		if !o.Created && !o.Deleted {
 			continue
 		}
-		if err := c.Announce(r.node.ctx, r.number, o.Zone, o.Created, o.Offset); err != nil {
-			return // the node is being closed
-		}
+		c.Announce(r.number, o.Zone, o.Created, o.Offset)
 	}
 }
 
@@ -113,14 +100,20 @@ func (r *replica) reconcileCatalog() {
 	}
 	r.node.work.Go(func() {
 		ctx := r.node.ctx
-		applied, apexes, err := p.Apexes(ctx)
-		if err == nil {
-			err = c.Reconcile(ctx, r.number, apexes, applied)
-		}
+		err := c.Reconcile(ctx, r.number, p.Apexes)
 		if err != nil && !errors.Is(err, store.ErrClosed) && ctx.Err() == nil {
 			r.node.logger.Warn().Err(err).Int32("partition", r.number).Msg("the catalog was not compared with the partition")
 		}
 	})
+}
+
+// doubtCatalog has the catalog compared with a partition that this node owns, or with all of them.
+func (n *Node) doubtCatalog(partition int32) {
+	for r := range n.replicas() {
+		if (partition == catalog.AllPartitions || r.number == partition) && n.Holds(r.number) {
+			r.reconcileCatalog()
+		}
+	}
 }
 
 // followCatalog reads the catalog for as long as the node runs.

@@ -22,7 +22,8 @@ func (s *Store) PutElsewhere(apex zones.Name, partition int32) {
 // RemoveElsewhere says that a zone is not hosted any more. It means nothing for a zone that an open partition has.
 func (s *Store) RemoveElsewhere(apex zones.Name) { s.hot.removeElsewhere(apex) }
 
-// ReplaceElsewhere says which zones a partition has that was closed for good. It goes through the whole index.
+// ReplaceElsewhere says which zones a partition has that was closed for good. It goes through the whole index, while others use
+// it. The caller sees to it that nothing else is said of the partition meanwhile.
 func (s *Store) ReplaceElsewhere(partition int32, hosted iter.Seq[zones.Name]) {
 	if s.Partition(partition) != nil {
 		return
@@ -51,26 +52,39 @@ func (h *hotSet) removeElsewhere(apex zones.Name) {
 	}
 }
 
+// replaceElsewhere makes keep, which it uses up, what the index has of a partition.
 func (h *hotSet) replaceElsewhere(partition int32, keep map[zones.Name]bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	var gone []zones.Name
+	var changed []zones.Name
 	for apex, v := range h.index.All() {
-		if v.Partition == partition && (v.Slot != noSlot || !keep[apex]) {
-			gone = append(gone, zones.Name(strings.Clone(string(apex))))
+		switch {
+		case v.Partition != partition:
+		case v.Slot == noSlot && keep[apex]:
+			delete(keep, apex)
+		default:
+			changed = append(changed, zones.Name(strings.Clone(string(apex))))
 		}
 	}
-	for _, apex := range gone {
-		v, _ := h.index.Get(apex)
-		h.giveBack(v)
-		if keep[apex] {
-			h.index.Put(apex, apexes.Value{Partition: partition, Slot: noSlot})
-		} else {
-			h.index.Delete(apex)
-		}
+	for _, apex := range changed {
+		h.replace(apex, partition, keep[apex])
 		delete(keep, apex)
 	}
 	for apex := range keep {
+		h.putElsewhere(apex, partition)
+	}
+}
+
+// replace takes a zone's slot away, if it is the partition's, and leaves it in the index when it is hosted.
+func (h *hotSet) replace(apex zones.Name, partition int32, hosted bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v, ok := h.index.Get(apex)
+	if !ok || v.Partition != partition {
+		return
+	}
+	h.giveBack(v)
+	if hosted {
 		h.index.Put(apex, apexes.Value{Partition: partition, Slot: noSlot})
+	} else {
+		h.index.Delete(apex)
 	}
 }

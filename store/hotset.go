@@ -50,7 +50,7 @@ const maxMissed = 10_000
 
 const slotsPerPage = 1024
 
-// noSlot is that of zones in partitions that are not open here: they are never in memory.
+// noSlot is that of zones that only others say are there: they are never in memory.
 const noSlot = 1<<32 - 1
 
 type slotPage [slotsPerPage]atomic.Pointer[hotEntry]
@@ -300,10 +300,15 @@ func (h *hotSet) makeRoom(more int64) {
 	}
 }
 
-// closePartition takes a partition's zones out of memory; the index keeps them.
+// closePartition takes a partition's zones out of memory; the index keeps them. It goes through what is in memory, not through
+// the index, which may have millions of others.
 func (h *hotSet) closePartition(p *Partition) {
-	for _, apex := range h.zonesOf(p) {
-		h.drop(apex)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, slot := range h.ring {
+		if e := h.slot(slot).Load(); e != nil && e.p == p {
+			h.clear(slot)
+		}
 	}
 }
 

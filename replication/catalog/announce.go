@@ -2,9 +2,8 @@ package catalog
 
 import (
 	"context"
-	"fmt"
-	"hash/maphash"
-	"iter"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,8 +15,10 @@ import (
 const (
 	rankWait    = 150 * time.Millisecond
 	rankWaitMax = time.Second
-	// maxPending is how many entries may wait to be written; who has more to say waits.
+	// maxPending is how many entries may wait to be written. What is announced beyond is found by comparing the partition later.
 	maxPending = 100_000
+	// maxCompared is how many of them may come from such a comparison, which waits.
+	maxCompared = maxPending / 2
 	// maxPublish is how many are written at once.
 	maxPublish = 2000
 )
@@ -33,45 +34,60 @@ type pending struct {
 type queue struct {
 	mu      sync.Mutex
 	waiting map[zones.Name]pending
-	wake    chan struct{} // capacity 1: something is there
-	room    chan struct{} // closed and replaced when something was taken out
+	missed  map[int32]bool // partitions of which something did not fit
+	next    time.Time      // when something is looked for
+	wake    chan struct{}  // capacity 1: something is there before next
+	room    chan struct{}  // closed and replaced when something was taken out
 }
 
 func (q *queue) init() {
-	q.waiting = make(map[zones.Name]pending)
+	q.waiting, q.missed = make(map[zones.Name]pending), make(map[int32]bool)
 	q.wake, q.room = make(chan struct{}, 1), make(chan struct{})
 }
 
-// put adds an entry, waiting for room.
-func (q *queue) put(ctx context.Context, apex zones.Name, p pending) error {
-	for {
-		q.mu.Lock()
-		old, there := q.waiting[apex]
-		if there || len(q.waiting) < maxPending {
-			if !there || newer(p.Entry, old.Entry) {
-				q.waiting[apex] = p
-			}
-			q.mu.Unlock()
-			select {
-			case q.wake <- struct{}{}:
-			default:
-			}
-			return nil
-		}
-		room := q.room
-		q.mu.Unlock()
+// put adds an entry if fewer than limit wait; else it returns a channel that is closed when that may have changed.
+func (q *queue) put(apex zones.Name, p pending, limit int) (full <-chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	old, there := q.waiting[apex]
+	if !there && len(q.waiting) >= limit {
+		return q.room
+	}
+	if there && !newer(p.Entry, old.Entry) {
+		return nil
+	}
+	q.waiting[apex] = p
+	q.wakeAt(p.due)
+	return nil
+}
+
+// wakeAt has the writer look at a time, or before; mu is held.
+func (q *queue) wakeAt(due time.Time) {
+	if due.Before(q.next) {
+		q.next = due
 		select {
-		case <-room:
-		case <-ctx.Done():
-			return ctx.Err()
+		case q.wake <- struct{}{}:
+		default:
 		}
 	}
 }
 
-// due returns entries whose time has come, and when the next one's comes; they stay until done is called.
-func (q *queue) due(now time.Time) (due map[zones.Name]pending, next time.Duration) {
+// miss notes that something of a partition did not fit.
+func (q *queue) miss(partition int32) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.missed[partition] = true
+}
+
+// due returns entries whose time has come, which stay until done is called, and when the next one's comes. When nothing waits
+// it takes out the partitions of which something was missed.
+func (q *queue) due(now time.Time) (due map[zones.Name]pending, next time.Duration, missed []int32) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) == 0 {
+		missed = slices.Collect(maps.Keys(q.missed))
+		clear(q.missed)
+	}
 	due, next = make(map[zones.Name]pending), time.Hour
 	for apex, p := range q.waiting {
 		if wait := p.due.Sub(now); wait > 0 {
@@ -79,10 +95,12 @@ func (q *queue) due(now time.Time) (due map[zones.Name]pending, next time.Durati
 			continue
 		}
 		if due[apex] = p; len(due) == maxPublish {
-			return due, 0
+			next = 0
+			break
 		}
 	}
-	return due, next
+	q.next = now.Add(next)
+	return due, next, missed
 }
 
 // done takes out what was said, unless there is something newer to say.
@@ -98,25 +116,36 @@ func (q *queue) done(said map[zones.Name]pending) {
 	q.room = make(chan struct{})
 }
 
-// Announce has it said that a zone is hosted, or not any more, as of an offset of its partition, which this node owns. It waits only
-// while much is to be said already; the error is ctx's.
-func (c *Catalog) Announce(ctx context.Context, partition int32, apex zones.Name, hosted bool, offset int64) error {
-	wait := min(time.Duration(c.opts.Rank(apex))*rankWait, rankWaitMax)
-	return c.queue.put(ctx, apex, pending{partition, Entry{hosted, offset}, time.Now().Add(wait)})
+// Announce has it said that a zone is hosted, or not any more, as of an offset of its partition, which this node owns. It doesn't
+// wait: what is too much at once comes back as a doubt.
+func (c *Catalog) Announce(partition int32, apex zones.Name, hosted bool, offset int64) {
+	due := time.Now().Add(min(time.Duration(c.opts.Rank(apex))*rankWait, rankWaitMax))
+	if c.queue.put(apex, pending{partition, Entry{hosted, offset}, due}, maxPending) != nil {
+		c.queue.miss(partition)
+	}
 }
 
 // announce writes what is to be said, until ctx ends.
 func (c *Catalog) announce(ctx context.Context) {
+	failing := false
 	for {
-		due, next := c.queue.due(time.Now())
+		due, next, missed := c.queue.due(time.Now())
+		for _, partition := range missed {
+			c.log.Warn().Int32("partition", partition).Msg("more zones came or went than could be said at once; the catalog is compared with the partition")
+			c.opts.Doubt(partition)
+		}
 		if len(due) > 0 {
 			if err := c.say(ctx, due); err != nil {
-				c.log.Debug().Err(err).Msg("the catalog can't be written just now")
+				if !failing && ctx.Err() == nil {
+					c.log.Warn().Err(err).Msg("the catalog can't be written just now")
+				}
+				failing = true
 				if !sleep(ctx, retryWait) {
 					return
 				}
 				continue
 			}
+			failing = false
 			c.queue.done(due)
 			continue
 		}
@@ -132,62 +161,24 @@ func (c *Catalog) announce(ctx context.Context) {
 	}
 }
 
-// say writes those entries that nobody has said.
+// say writes those entries that the topic does not have.
 func (c *Catalog) say(ctx context.Context, due map[zones.Name]pending) error {
 	var records []Record
+	reading := c.progress().reading
 	for apex, p := range due {
-		known, ok, err := c.Get(apex)
+		k, ok, err := c.get(apex)
 		if err != nil {
 			return err
 		}
-		if !ok || newer(p.Entry, known) {
+		switch {
+		case !ok || newer(p.Entry, k.Entry):
 			records = append(records, appendRecord(apex, p.partition, p.Entry))
+		case k.reading != reading: // only an earlier topic has said it
+			records = append(records, appendRecord(apex, p.partition, k.Entry))
 		}
 	}
 	if len(records) == 0 {
 		return nil
 	}
 	return c.opts.Publisher.PublishAll(ctx, records)
-}
-
-// Reconcile compares what is said of a partition with what it has, as of its offset applied, and has said what is missing or
-// wrong: after the partition was restored, or entries were lost.
-func (c *Catalog) Reconcile(ctx context.Context, partition int32, hosted iter.Seq2[zones.Name, error], applied int64) error {
-	seed := maphash.MakeSeed()
-	said := make(map[uint64]bool) // by hash of the apex: two that clash cost one deletion that isn't said
-	for apex, err := range c.Hosted(ctx, partition) {
-		if err != nil {
-			return fmt.Errorf("catalog of partition %d: %w", partition, err)
-		}
-		said[maphash.String(seed, string(apex))] = true
-	}
-	for apex, err := range hosted {
-		if err != nil {
-			return fmt.Errorf("zones of partition %d: %w", partition, err)
-		}
-		hash := maphash.String(seed, string(apex))
-		if said[hash] {
-			delete(said, hash)
-			continue
-		}
-		if err := c.Announce(ctx, partition, apex, true, applied); err != nil {
-			return err
-		}
-	}
-	if len(said) == 0 {
-		return nil
-	}
-	for apex, err := range c.Hosted(ctx, partition) {
-		if err != nil {
-			return fmt.Errorf("catalog of partition %d: %w", partition, err)
-		}
-		if !said[maphash.String(seed, string(apex))] {
-			continue
-		}
-		// What was said later than what the partition has applied may be right; Get says so when it is written.
-		if err := c.Announce(ctx, partition, apex, false, applied); err != nil {
-			return err
-		}
-	}
-	return nil
 }

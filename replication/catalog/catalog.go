@@ -6,22 +6,23 @@
 //
 // Invariants:
 //
-//   - It says where to ask; the partition says what is true. An entry that is wrong, old or forged costs a question that finds
+//   - It says where to ask; the partition says what is true. An entry that is wrong, old or repeated costs a question that finds
 //     nothing, or a zone that is found a moment later.
 //   - Of two entries for an apex that with the higher position counts, whichever was read first.
 //   - What was read and how far are one synced transaction. Damage of the files means that the topic is read anew.
 //   - A partition that the node holds decides for itself, whatever is said here.
+//   - What the topic has lost is written again by the owners: what was read of an earlier topic is known, but not said.
 package catalog
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/rs/zerolog"
@@ -48,7 +49,7 @@ type Source interface {
 // Reader reads the topic.
 type Reader interface {
 	// Next waits for records, and returns them with the offset that reading has come to. An error marked ErrAnew says that reading
-	// must begin at the start; any other may pass, and the reader may be asked again, or another opened.
+	// must begin at the start; after any other another reader is opened.
 	Next(ctx context.Context) (records []Record, next int64, err error)
 	Close()
 }
@@ -59,6 +60,7 @@ var ErrAnew = errors.New("the catalog is to be read from its start")
 
 // Publisher writes to the topic.
 type Publisher interface {
+	// PublishAll returns when all records are safe. After an error some may be there.
 	PublishAll(ctx context.Context, records []Record) error
 }
 
@@ -66,12 +68,18 @@ type Publisher interface {
 type Index interface {
 	PutElsewhere(apex zones.Name, partition int32)
 	RemoveElsewhere(apex zones.Name)
+	ReplaceElsewhere(partition int32, hosted iter.Seq[zones.Name])
 }
+
+// AllPartitions stands for all of them where Options.Doubt is told of one.
+const AllPartitions = -1
 
 // Options say what a catalog is made of.
 type Options struct {
 	// Dir is its own directory, made when it isn't there.
-	Dir       string
+	Dir string
+	// LogID is the id of the mutations topic: the one that entries' positions are of. What is on disk of another is not used.
+	LogID     [16]byte
 	Source    Source
 	Publisher Publisher
 	Index     Index
@@ -79,7 +87,10 @@ type Options struct {
 	PartitionOf func(apex zones.Name) int32
 	// Rank is this node's place among those who would say in the catalog what became of a zone: 0 says it at once, others only
 	// when it was not said. Nil: 0.
-	Rank   func(apex zones.Name) int
+	Rank func(apex zones.Name) int
+	// Doubt is told that the catalog may lack what a partition has, so that Reconcile is called for it if the node owns it. It must
+	// not wait. Nil: nobody is told.
+	Doubt  func(partition int32)
 	Logger zerolog.Logger
 }
 
@@ -90,35 +101,45 @@ type Entry struct {
 	Offset int64
 }
 
+// newer reports whether an entry says more than what is known. At the same position both say the same, unless one is forged.
+func newer(e, known Entry) bool { return e.Offset > known.Offset }
+
 // Catalog is the node's copy of the catalog. Its methods may be used from many goroutines.
 type Catalog struct {
 	opts  Options
 	log   zerolog.Logger
-	db    *badger.DB
 	queue queue
 
 	ignored atomic.Uint64 // records that could not be used
 
+	feedMu sync.Mutex // held from the writing of entries until the index has them; taken before the others
+
+	filesMu sync.RWMutex // held shared while db is used, and alone while it is replaced
+	db      *badger.DB
+
 	mu      sync.Mutex
-	state   progress
-	changed chan struct{} // closed when more was read
+	state   progress      // changed by Run only
+	indexed bool          // the index has had all of the catalog
+	read    chan struct{} // closed when the topic was read to the end that it had
+	changed chan struct{} // closed and replaced when more was read
 }
 
-// retryWait is how long it is waited before what may pass is tried again.
-const retryWait = time.Second
-
-// Open opens the copy on disk. One that is damaged is removed. The index gets what is in it with Run.
+// Open opens the copy on disk. One that is damaged, or of another log, is removed. The index gets what is in it with Run.
 func Open(opts Options) (*Catalog, error) {
 	if opts.Rank == nil {
 		opts.Rank = func(zones.Name) int { return 0 }
 	}
-	c := &Catalog{opts: opts, log: opts.Logger, changed: make(chan struct{})}
+	if opts.Doubt == nil {
+		opts.Doubt = func(int32) {}
+	}
+	c := &Catalog{opts: opts, log: opts.Logger, read: make(chan struct{}), changed: make(chan struct{})}
+	c.queue.init()
 	if err := os.MkdirAll(filepath.Dir(opts.Dir), 0o750); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("catalog: %w", err)
 	}
 	err := c.open()
 	if err != nil {
-		c.log.Warn().Err(err).Msg("the copy of the catalog can't be used; it is read anew")
+		c.log.Warn().Err(err).Msg("the copy of the catalog can't be used; the topic is read anew")
 		if err := os.RemoveAll(opts.Dir); err != nil {
 			return nil, fmt.Errorf("catalog: %w", err)
 		}
@@ -127,28 +148,26 @@ func Open(opts Options) (*Catalog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("catalog: %w", err)
 	}
-	c.queue.init()
 	return c, nil
 }
 
-func (c *Catalog) open() (err error) {
-	if c.db, err = openDatabase(c.opts.Dir, c.log); err != nil {
-		return err
+// Close closes the files. Run has returned.
+func (c *Catalog) Close() error {
+	c.filesMu.Lock()
+	defer c.filesMu.Unlock()
+	if c.db == nil {
+		return nil
 	}
-	if c.state, err = c.readProgress(); err != nil {
-		return errors.Join(err, c.db.Close())
-	}
-	return nil
+	return c.db.Close()
 }
 
-// Close closes the files. Run has returned.
-func (c *Catalog) Close() error { return c.db.Close() }
-
 // Position returns the offset of the topic that is read next.
-func (c *Catalog) Position() int64 {
+func (c *Catalog) Position() int64 { return c.progress().next }
+
+func (c *Catalog) progress() progress {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.state.next
+	return c.state
 }
 
 // Whole reports whether the index has had all of the catalog once: that of the topic when it was first read to its end, or what
@@ -156,7 +175,7 @@ func (c *Catalog) Position() int64 {
 func (c *Catalog) Whole() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.state.whole && c.state.loaded
+	return c.indexed
 }
 
 // Changed returns a channel that is closed when more was read.
@@ -166,93 +185,36 @@ func (c *Catalog) Changed() <-chan struct{} {
 	return c.changed
 }
 
-// Ignored returns how many records could not be used.
-func (c *Catalog) Ignored() uint64 { return c.ignored.Load() }
-
-// Run gives the index what is on disk, follows the topic, and says in it what Announce and Reconcile are told, until ctx ends.
-func (c *Catalog) Run(ctx context.Context) {
-	if err := c.load(ctx); err != nil && ctx.Err() == nil {
-		c.log.Error().Err(err).Msg("the copy of the catalog can't be read; the topic is read anew")
-		c.forget()
-	}
-	var work sync.WaitGroup
-	work.Go(func() { c.announce(ctx) })
-	defer work.Wait()
-	for ctx.Err() == nil {
-		err := c.follow(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if errors.Is(err, ErrAnew) {
-			c.log.Info().Err(err).Msg("reading the catalog from its start")
-			c.startAnew()
-			continue
-		}
-		c.log.Debug().Err(err).Msg("the catalog can't be read just now")
-		sleep(ctx, retryWait)
-	}
-}
-
-// follow reads the topic until something is in the way.
-func (c *Catalog) follow(ctx context.Context) error {
-	topic := c.opts.Source.TopicID()
-	if topic == ([16]byte{}) {
-		return errors.New("the catalog topic is not known yet")
-	}
-	c.beginTopic(topic)
-	start, end, err := c.opts.Source.Bounds(ctx)
-	if err != nil {
-		return err
-	}
-	from := max(c.Position(), start) // compaction keeps the last record of each key: starting late misses nothing
-	if from > end {
-		return fmt.Errorf("%w: it ends at %d, and was read to %d", ErrAnew, end, from)
-	}
-	c.reached(from, end)
-	reader, err := c.opts.Source.Open(from)
-	if err != nil {
-		return err
-	}
-	defer reader.Close()
-	for {
-		records, next, err := reader.Next(ctx)
-		if err != nil {
-			return err
-		}
-		if err := c.apply(topic, records, next); err != nil {
-			return err
-		}
-		c.reached(next, end)
-	}
-}
-
-// reached notes that the topic was read to an offset, which may be the end that it had.
-func (c *Catalog) reached(next, end int64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if next < end || c.state.whole {
-		return
-	}
-	c.state.whole = true
-	if err := c.writeProgress(); err != nil {
-		c.log.Warn().Err(err).Msg("the copy of the catalog can't be marked as whole")
-	}
-	c.tell()
-}
-
 // tell wakes those who wait; c.mu is held.
 func (c *Catalog) tell() {
 	close(c.changed)
 	c.changed = make(chan struct{})
 }
 
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+// Ignored returns how many records could not be used.
+func (c *Catalog) Ignored() uint64 { return c.ignored.Load() }
+
+// Get returns what is known of an apex; ok is false when nothing is.
+func (c *Catalog) Get(apex zones.Name) (e Entry, ok bool, err error) {
+	k, ok, err := c.get(apex)
+	return k.Entry, ok, err
+}
+
+// TakeOver gives the index what is known of a partition that was closed for good.
+func (c *Catalog) TakeOver(ctx context.Context, partition int32) error {
+	c.feedMu.Lock() // or what is read meanwhile would be overwritten by what was known before
+	defer c.feedMu.Unlock()
+	var failed error
+	c.opts.Index.ReplaceElsewhere(partition, func(yield func(zones.Name) bool) {
+		for k, err := range c.all(ctx, entryKey(partition, "")) {
+			if err != nil {
+				failed = fmt.Errorf("catalog of partition %d: %w", partition, err)
+				return
+			}
+			if k.Hosted && !yield(k.apex) {
+				return
+			}
+		}
+	})
+	return failed
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"os"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -14,32 +15,105 @@ import (
 	"balefire/zones"
 )
 
-// The database has, beside the progress, an entry for each apex:
+// The database has, beside the progress, an entry for each apex (numbers are big-endian):
 //
-//	key    0x01 ‖ partition (u32) ‖ apex in wire form     value  state (u8) ‖ offset (u64)
-//	key    0x00                                           value  version (u8) ‖ topic id (16) ‖ next offset (u64) ‖ whole (u8)
+//	key    0x01 ‖ partition (u32) ‖ apex in wire form
+//	value  state (u8) ‖ offset (u64) ‖ reading (u32)
 //
-// Deleted zones stay, so that an older entry that says otherwise is known to be older.
+//	key    0x00
+//	value  version (u8) ‖ log id (16) ‖ topic id (16) ‖ next offset (u64) ‖ reading (u32) ‖ flags (u8): 1 whole, 2 refill
+//
+// Deleted zones stay, so that an older entry that says otherwise is known to be older. An entry's reading is the last in which
+// it was in the topic.
 const (
 	kindProgress = 0
 	kindEntry    = 1
 
 	diskVersion  = 1
-	progressSize = 1 + 16 + 8 + 1
-	valueSize    = 1 + 8
-	// maxBatch bounds a transaction.
-	maxBatch = 5000
+	progressSize = 1 + 16 + 16 + 8 + 4 + 1
+	valueSize    = 1 + 8 + 4
+
+	flagWhole  = 1
+	flagRefill = 2
+
+	// page is how many entries are read at once: nobody who is given them keeps the files from being replaced.
+	page = 4096
 )
 
-var errDisk = errors.New("the files of the catalog contradict themselves")
+var errDisk = fmt.Errorf("%w contradicts itself", errOwnFiles)
 
 // progress is how far the topic has been read.
 type progress struct {
-	topic [16]byte
-	next  int64
-	whole bool // it has once been read to the end that it had
-	// loaded: the index has what is on disk. It is not kept.
-	loaded bool
+	log, topic [16]byte
+	next       int64
+	reading    uint32 // how often reading began at the start
+	whole      bool   // it has once been read to the end that it had
+	refill     bool   // what an earlier reading had may be missing in the topic
+}
+
+// known is an entry on disk.
+type known struct {
+	apex      zones.Name
+	partition int32
+	Entry
+	reading uint32
+}
+
+// open opens the files, and reads how far they have come.
+func (c *Catalog) open() (err error) {
+	c.filesMu.Lock()
+	defer c.filesMu.Unlock()
+	return c.openFiles()
+}
+
+// renew begins with new files.
+func (c *Catalog) renew() error {
+	c.filesMu.Lock()
+	defer c.filesMu.Unlock()
+	if c.db != nil {
+		if err := c.db.Close(); err != nil {
+			c.log.Warn().Err(err).Msg("closing the damaged copy of the catalog")
+		}
+		c.db = nil
+	}
+	if err := os.RemoveAll(c.opts.Dir); err != nil {
+		return err
+	}
+	return c.openFiles()
+}
+
+// openFiles opens the database; filesMu is held alone. Damage may end the process, as the database reads its tables in goroutines of
+// its own. What it is about to read is therefore noted in a file; where that is found, the last attempt has not returned.
+func (c *Catalog) openFiles() error {
+	attempt := c.opts.Dir + ".opening"
+	if _, err := os.Stat(attempt); err == nil {
+		c.log.Warn().Msg("opening the copy of the catalog did not end last time; the topic is read anew")
+		if err := os.RemoveAll(c.opts.Dir); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(attempt, nil, 0o600); err != nil {
+		return err
+	}
+	db, err := openDatabase(c.opts.Dir, c.log)
+	if err := errors.Join(err, os.Remove(attempt)); err != nil {
+		return err
+	}
+	state, err := readProgress(db)
+	if errors.Is(err, badger.ErrKeyNotFound) { // new, or from before anything was read
+		state, err = progress{log: c.opts.LogID}, nil
+	}
+	if err == nil && state.log != c.opts.LogID {
+		err = errors.New("it is of another log")
+	}
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	c.db = db
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state = state
+	return nil
 }
 
 func openDatabase(dir string, log zerolog.Logger) (db *badger.DB, err error) {
@@ -51,20 +125,48 @@ func openDatabase(dir string, log zerolog.Logger) (db *badger.DB, err error) {
 	return badger.Open(badger.DefaultOptions(dir).
 		WithLogger(badgerLog{log}).
 		WithSyncWrites(true).
+		WithDetectConflicts(false). // there is one writer
 		WithNumVersionsToKeep(1).
 		WithMemTableSize(8 << 20).
-		WithNumMemtables(1).
+		WithNumMemtables(2).
 		WithNumLevelZeroTables(2).
 		WithNumLevelZeroTablesStall(6).
 		WithNumCompactors(2).
 		WithCompression(options.None).
 		WithBlockCacheSize(0).
 		WithIndexCacheSize(0).
-		WithValueThreshold(1 << 10).
+		WithValueThreshold(1 << 10). // all values are shorter, so that the value log stays empty
 		WithValueLogFileSize(16 << 20).
 		WithChecksumVerificationMode(options.OnTableRead).
 		WithMetricsEnabled(false).
 		WithNumGoroutines(1))
+}
+
+// view reads from the files.
+func (c *Catalog) view(read func(*badger.Txn) error) error {
+	c.filesMu.RLock()
+	defer c.filesMu.RUnlock()
+	if c.db == nil {
+		return fmt.Errorf("%w: there are no files", errDisk)
+	}
+	return ownFiles(c.db.View(read))
+}
+
+// update writes to the files, in one synced transaction. Only Run calls it.
+func (c *Catalog) update(write func(*badger.Txn) error) error {
+	c.filesMu.RLock()
+	defer c.filesMu.RUnlock()
+	if c.db == nil {
+		return fmt.Errorf("%w: there are no files", errDisk)
+	}
+	return ownFiles(c.db.Update(write))
+}
+
+func ownFiles(err error) error {
+	if err == nil || errors.Is(err, errOwnFiles) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", errOwnFiles, err)
 }
 
 func entryKey(partition int32, apex zones.Name) []byte {
@@ -74,269 +176,134 @@ func entryKey(partition int32, apex zones.Name) []byte {
 	return append(key, apex...)
 }
 
-func packEntry(e Entry) []byte {
-	return binary.BigEndian.AppendUint64([]byte{stateOf(e)}, uint64(e.Offset))
+func (k known) pack() []byte {
+	v := make([]byte, 0, valueSize)
+	v = append(v, stateOf(k.Entry))
+	v = binary.BigEndian.AppendUint64(v, uint64(k.Offset))
+	return binary.BigEndian.AppendUint32(v, k.reading)
 }
 
-func parseEntry(v []byte) (Entry, error) {
-	if len(v) != valueSize || v[0] > stateHosted {
-		return Entry{}, errDisk
+// parse reads a key and its value into k.
+func (k *known) parse(key, v []byte) error {
+	if len(key) < 6 || len(v) != valueSize || v[0] > stateHosted {
+		return errDisk
 	}
-	return Entry{Hosted: v[0] == stateHosted, Offset: int64(binary.BigEndian.Uint64(v[1:]))}, nil
+	apex, n, err := zones.NameFromWire(key[5:])
+	if err != nil || n != len(key)-5 {
+		return errDisk
+	}
+	*k = known{
+		apex: apex, partition: int32(binary.BigEndian.Uint32(key[1:])),
+		Entry:   Entry{Hosted: v[0] == stateHosted, Offset: int64(binary.BigEndian.Uint64(v[1:]))},
+		reading: binary.BigEndian.Uint32(v[9:]),
+	}
+	return nil
 }
 
-func (c *Catalog) readProgress() (p progress, err error) {
-	err = c.db.View(func(txn *badger.Txn) error {
+func readProgress(db *badger.DB) (p progress, err error) {
+	err = db.View(func(txn *badger.Txn) error {
 		item, err := txn.Get([]byte{kindProgress})
-		if errors.Is(err, badger.ErrKeyNotFound) {
-			return nil
-		}
 		if err != nil {
 			return err
 		}
-		return item.Value(func(v []byte) error {
-			if len(v) != progressSize || v[0] != diskVersion {
-				return errDisk
-			}
-			copy(p.topic[:], v[1:])
-			p.next, p.whole = int64(binary.BigEndian.Uint64(v[17:])), v[25] == 1
-			return nil
-		})
+		return item.Value(p.parse)
 	})
 	return p, err
 }
 
-func (p progress) pack() []byte {
-	v := append([]byte{diskVersion}, p.topic[:]...)
+func (p *progress) parse(v []byte) error {
+	if len(v) != progressSize || v[0] != diskVersion {
+		return errDisk
+	}
+	copy(p.log[:], v[1:])
+	copy(p.topic[:], v[17:])
+	p.next, p.reading = int64(binary.BigEndian.Uint64(v[33:])), binary.BigEndian.Uint32(v[41:])
+	p.whole, p.refill = v[45]&flagWhole != 0, v[45]&flagRefill != 0
+	return nil
+}
+
+func setProgress(txn *badger.Txn, p progress) error {
+	v := make([]byte, 0, progressSize)
+	v = append(v, diskVersion)
+	v = append(append(v, p.log[:]...), p.topic[:]...)
 	v = binary.BigEndian.AppendUint64(v, uint64(p.next))
+	v = binary.BigEndian.AppendUint32(v, p.reading)
+	var flags byte
 	if p.whole {
-		return append(v, 1)
+		flags |= flagWhole
 	}
-	return append(v, 0)
+	if p.refill {
+		flags |= flagRefill
+	}
+	return txn.Set([]byte{kindProgress}, append(v, flags))
 }
 
-// writeProgress writes the progress alone; c.mu is held.
-func (c *Catalog) writeProgress() error {
-	return c.db.Update(func(txn *badger.Txn) error { return txn.Set([]byte{kindProgress}, c.state.pack()) })
-}
-
-// beginTopic makes the topic the one that is read, from its start when it was another. What that one said stays: it speaks of the
-// same partitions.
-func (c *Catalog) beginTopic(topic [16]byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.state.topic == topic {
-		return
-	}
-	c.state.topic, c.state.next = topic, 0
-	if err := c.writeProgress(); err != nil {
-		c.log.Warn().Err(err).Msg("the copy of the catalog can't be written")
-	}
-}
-
-// startAnew has the topic read from its start. What is known stays: the entries' positions say which are newer.
-func (c *Catalog) startAnew() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.state.next = 0
-	if err := c.writeProgress(); err != nil {
-		c.log.Warn().Err(err).Msg("the copy of the catalog can't be written")
-	}
-}
-
-// forget removes everything, after damage.
-func (c *Catalog) forget() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err := c.db.DropAll(); err != nil {
-		c.log.Error().Err(err).Msg("the copy of the catalog can't be removed")
-	}
-	c.state = progress{loaded: true}
-}
-
-// apply takes over records: those that are newer than what is known, in transactions with the offset that they bring reading to.
-func (c *Catalog) apply(topic [16]byte, records []Record, next int64) error {
-	for len(records) > 0 {
-		n := min(len(records), maxBatch)
-		upTo := next
-		if n < len(records) {
-			upTo = records[n-1].Offset + 1
-		}
-		if err := c.applyBatch(topic, records[:n], upTo); err != nil {
-			return err
-		}
-		records = records[n:]
-	}
-	c.mu.Lock()
-	behind := c.state.next < next
-	c.mu.Unlock()
-	if behind {
-		return c.applyBatch(topic, nil, next)
-	}
-	return nil
-}
-
-// taken is an entry that is newer than what was known.
-type taken struct {
-	apex      zones.Name
-	partition int32
-	Entry
-}
-
-func (c *Catalog) applyBatch(topic [16]byte, records []Record, next int64) error {
-	newest := make(map[zones.Name]taken, len(records))
-	for _, r := range records {
-		if r.Value == nil {
-			continue // removed from the topic, long after the zone was
-		}
-		apex, partition, e, err := parseRecord(r)
-		if err != nil || partition != c.opts.PartitionOf(apex) {
-			c.ignored.Add(1)
-			continue
-		}
-		if known, ok := newest[apex]; !ok || newer(e, known.Entry) {
-			newest[apex] = taken{apex, partition, e}
-		}
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	state := c.state
-	state.topic, state.next = topic, next
-	err := c.db.Update(func(txn *badger.Txn) error {
-		for apex, t := range newest {
-			key := entryKey(t.partition, apex)
-			known, ok, err := get(txn, key)
-			if err != nil {
-				return err
-			}
-			if ok && !newer(t.Entry, known) {
-				delete(newest, apex)
-				continue
-			}
-			if err := txn.Set(key, packEntry(t.Entry)); err != nil {
-				return err
-			}
-		}
-		return txn.Set([]byte{kindProgress}, state.pack())
-	})
-	if err != nil {
-		return fmt.Errorf("catalog at %d: %w", next, err)
-	}
-	c.state = state
-	for apex, t := range newest {
-		if t.Hosted {
-			c.opts.Index.PutElsewhere(apex, t.partition)
-		} else {
-			c.opts.Index.RemoveElsewhere(apex)
-		}
-	}
-	c.tell()
-	return nil
-}
-
-// newer reports whether an entry says more than what is known. At the same position both say the same, unless one is forged.
-func newer(e, known Entry) bool { return e.Offset > known.Offset }
-
-func get(txn *badger.Txn, key []byte) (e Entry, ok bool, err error) {
+func getEntry(txn *badger.Txn, key []byte) (k known, ok bool, err error) {
 	item, err := txn.Get(key)
 	if errors.Is(err, badger.ErrKeyNotFound) {
-		return e, false, nil
+		return k, false, nil
 	}
 	if err != nil {
-		return e, false, err
+		return k, false, err
 	}
-	err = item.Value(func(v []byte) error {
-		e, err = parseEntry(v)
+	err = item.Value(func(v []byte) error { return k.parse(key, v) })
+	return k, err == nil, err
+}
+
+func (c *Catalog) get(apex zones.Name) (k known, ok bool, err error) {
+	err = c.view(func(txn *badger.Txn) error {
+		k, ok, err = getEntry(txn, entryKey(c.opts.PartitionOf(apex), apex))
 		return err
 	})
-	return e, err == nil, err
+	return k, ok, err
 }
 
-// Get returns what is said of an apex; ok is false when nothing is.
-func (c *Catalog) Get(apex zones.Name) (e Entry, ok bool, err error) {
-	err = c.db.View(func(txn *badger.Txn) error {
-		e, ok, err = get(txn, entryKey(c.opts.PartitionOf(apex), apex))
-		return err
-	})
-	return e, ok, err
-}
-
-// load gives the index everything that is hosted.
-func (c *Catalog) load(ctx context.Context) error {
-	for t, err := range c.all(ctx, []byte{kindEntry}) {
-		if err != nil {
-			return err
-		}
-		if t.Hosted {
-			c.opts.Index.PutElsewhere(t.apex, t.partition)
-		}
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.state.loaded = true
-	c.tell()
-	return nil
-}
-
-// Hosted yields the zones of a partition, as the catalog has them. The names are the caller's.
-func (c *Catalog) Hosted(ctx context.Context, partition int32) iter.Seq2[zones.Name, error] {
-	return func(yield func(zones.Name, error) bool) {
-		for t, err := range c.all(ctx, entryKey(partition, "")) {
+// all yields the entries whose keys have a prefix. What changes meanwhile may be seen or not. The names are the caller's.
+func (c *Catalog) all(ctx context.Context, prefix []byte) iter.Seq2[known, error] {
+	return func(yield func(known, error) bool) {
+		from := prefix
+		entries := make([]known, 0, page)
+		for {
+			var err error
+			if entries, err = c.some(prefix, from, entries[:0]); err == nil {
+				err = ctx.Err()
+			}
 			if err != nil {
-				yield("", err)
+				yield(known{}, err)
 				return
 			}
-			if t.Hosted && !yield(t.apex, nil) {
+			for _, k := range entries {
+				if !yield(k, nil) {
+					return
+				}
+			}
+			if len(entries) < page {
 				return
 			}
+			last := entries[page-1]
+			from = append(entryKey(last.partition, last.apex), 0)
 		}
 	}
 }
 
-// all yields the entries whose keys have a prefix.
-func (c *Catalog) all(ctx context.Context, prefix []byte) iter.Seq2[taken, error] {
-	return func(yield func(taken, error) bool) {
-		err := c.db.View(func(txn *badger.Txn) error {
-			o := badger.DefaultIteratorOptions
-			o.Prefix, o.PrefetchValues = prefix, false
-			it := txn.NewIterator(o)
-			defer it.Close()
-			for it.Rewind(); it.Valid(); it.Next() {
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				t, err := entryOf(it.Item())
-				if err != nil {
-					return err
-				}
-				if !yield(t, nil) {
-					return nil
-				}
+// some appends a page of entries, from a key on.
+func (c *Catalog) some(prefix, from []byte, entries []known) ([]known, error) {
+	err := c.view(func(txn *badger.Txn) error {
+		o := badger.DefaultIteratorOptions
+		o.Prefix, o.PrefetchValues = prefix, false
+		it := txn.NewIterator(o)
+		defer it.Close()
+		for it.Seek(from); it.Valid() && len(entries) < page; it.Next() {
+			var k known
+			item := it.Item()
+			if err := item.Value(func(v []byte) error { return k.parse(item.Key(), v) }); err != nil {
+				return err
 			}
-			return nil
-		})
-		if err != nil {
-			yield(taken{}, err)
+			entries = append(entries, k)
 		}
-	}
-}
-
-func entryOf(item *badger.Item) (t taken, err error) {
-	key := item.KeyCopy(nil)
-	if len(key) < 6 {
-		return t, errDisk
-	}
-	t.partition = int32(binary.BigEndian.Uint32(key[1:]))
-	apex, n, err := zones.NameFromWire(key[5:])
-	if err != nil || n != len(key)-5 {
-		return t, errDisk
-	}
-	t.apex = apex
-	err = item.Value(func(v []byte) error {
-		t.Entry, err = parseEntry(v)
-		return err
+		return nil
 	})
-	return t, err
+	return entries, err
 }
 
 // badgerLog passes on what the database warns of.

@@ -40,7 +40,7 @@ func stateOf(e Entry) byte {
 	return stateDeleted
 }
 
-// parseRecord reads a record. What is longer than it should be is a later version's, which begins alike.
+// parseRecord reads a record. Those of later versions are not understood.
 func parseRecord(r Record) (apex zones.Name, partition int32, e Entry, err error) {
 	v := r.Value
 	if len(v) != recordSize || v[0] != recordVersion || v[1] > stateHosted {
