@@ -18,6 +18,10 @@ func (s *Server) getNode(w http.ResponseWriter, r *http.Request) error {
 	if _, err := queryOf(r); err != nil {
 		return err
 	}
+	return s.showNode(w)
+}
+
+func (s *Server) showNode(w http.ResponseWriter) error {
 	ready, reasons := s.ready()
 	return writeJSON(w, http.StatusOK, struct {
 		Node     string   `json:"node"`
@@ -30,19 +34,42 @@ func (s *Server) getNode(w http.ResponseWriter, r *http.Request) error {
 
 // postDrain takes the node out of readiness, so that load balancers and routers send it nothing new. It answers until it
 // is stopped, and a restart brings it back.
-func (s *Server) postDrain(w http.ResponseWriter, r *http.Request) error { return s.drain(w, r, true) }
+//
+// With leave it also gives its partitions to the others of its replica group, and answers from each until they are ready for it.
+func (s *Server) postDrain(w http.ResponseWriter, r *http.Request) error {
+	query, err := queryOf(r, "leave")
+	if err != nil {
+		return err
+	}
+	leave, err := flagOf(query, "leave")
+	if err != nil {
+		return err
+	}
+	if leave {
+		if s.opts.Leave == nil {
+			return notKnown("this node is in no replica group that it could leave")
+		}
+		ctx, cancel := contextWithin(r, s.opts.Limits.PublishTimeout)
+		defer cancel()
+		if err := s.opts.Leave(ctx); err != nil {
+			return fromLog(err)
+		}
+		s.log.Warn().Msg("the node has left its replica group")
+	}
+	return s.drain(w, r, true)
+}
 
 // deleteDrain undoes postDrain.
 func (s *Server) deleteDrain(w http.ResponseWriter, r *http.Request) error {
+	if _, err := queryOf(r); err != nil {
+		return err
+	}
 	return s.drain(w, r, false)
 }
 
 func (s *Server) drain(w http.ResponseWriter, r *http.Request, on bool) error {
-	if _, err := queryOf(r); err != nil {
-		return err
-	}
 	if s.opts.Draining.Swap(on) != on {
 		s.log.Warn().Bool("draining", on).Msg("readiness was changed by the API")
 	}
-	return s.getNode(w, r)
+	return s.showNode(w)
 }

@@ -183,6 +183,8 @@ func unpublished(err error, id zones.ChangeID) *problem {
 		return rejected(rej, nil)
 	case errors.Is(err, mutationlog.ErrTooLarge):
 		return newProblem(http.StatusRequestEntityTooLarge, "too-large", "the change is larger than the log takes")
+	case errors.Is(err, mutationlog.ErrFrozen): // ErrRefused, too
+		return newProblem(http.StatusConflict, "frozen", "nothing was changed: %v", err)
 	case errors.Is(err, mutationlog.ErrRefused):
 		p = newProblem(http.StatusServiceUnavailable, "log-unavailable", "nothing was changed: %v", err)
 		p.retryAfter = 5

@@ -72,6 +72,8 @@ type Options struct {
 	Ready func() (ready bool, reasons []string)
 	// Draining is set while the node is drained: it answers, but is not ready. Nil: the server's own.
 	Draining *atomic.Bool
+	// Leave takes the node out of its replica group for good. Nil: it is in none.
+	Leave func(context.Context) error
 	// Node is the node's name.
 	Node string
 	// Peers are the other nodes of the region, which hold what this one does not. Nil: it is by itself. Node is needed with them.

@@ -27,7 +27,13 @@ func (n *Node) Ready() (ready bool, reasons []string) {
 		return false, []string{reason}
 	}
 	if n.group != nil {
-		if given, fresh := n.group.Current(); len(given) == 0 && !fresh {
+		given, fresh := n.group.Current()
+		for _, partition := range given {
+			if n.replica(partition) == nil && !n.wasReady.Load() {
+				reasons = append(reasons, fmt.Sprintf("partition %d is about to be opened", partition))
+			}
+		}
+		if len(given) == 0 && !fresh {
 			reason := "the replica group has not said yet which partitions are this node's"
 			if s := n.group.Status(); s.Fault != nil {
 				reason += ": " + s.Fault.Error()

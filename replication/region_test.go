@@ -3,6 +3,8 @@ package replication
 import (
 	"fmt"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -197,4 +199,61 @@ func TestRegionWithTwoGroups(t *testing.T) {
 	if len(status.Nodes) != 4 || len(status.Groups) != 2 {
 		t.Errorf("status %+v", status)
 	}
+}
+
+// While partitions go from node to node, nobody is left without an answer that another node of the region has not, either: a node
+// joins, and leaves for good, and every zone is asked for at every node all the time.
+func TestRegionHandsOver(t *testing.T) {
+	g := newRegion(t)
+	a := ready(t, g.start(g.options("a", "main")))
+	b := ready(t, g.start(g.options("b", "main")))
+	eventually(t, a, "half is a's", func() bool { return len(g.holding(a)) == regionPartitions/2 && len(g.holding(b)) == regionPartitions/2 })
+	apexes := make([]string, 2*regionPartitions)
+	for i := range apexes {
+		apexes[i] = fmt.Sprintf("z%d.test.", i)
+		g.write(a, storetest.Create(apexes[i], storetest.Set("www."+apexes[i], 60, zones.TypeA, "192.0.2.1")))
+		g.everywhere("www." + apexes[i])
+	}
+	stop := make(chan struct{})
+	var asking sync.WaitGroup
+	var asked, again atomic.Int64
+	for _, order := range [][]*Node{{a, b}, {b, a}} {
+		asking.Go(func() {
+			tick := time.NewTicker(time.Millisecond) // all the time, and room for the nodes
+			defer tick.Stop()
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				case <-tick.C:
+				}
+				qname := "www." + apexes[i%len(apexes)]
+				asked.Add(1)
+				rcode, records, err := g.resolve(order[0], qname)
+				if err != nil { // a resolver asks the next server
+					again.Add(1)
+					rcode, records, err = g.resolve(order[1], qname)
+				}
+				if err != nil || rcode != answer.NoError || records != 1 {
+					t.Errorf("%s: %v, %d records, %v", qname, rcode, records, err)
+					return
+				}
+			}
+		})
+	}
+	for range 2 {
+		c := ready(t, g.start(g.options("c", "main")))
+		eventually(t, c, "c has its share", func() bool { return len(g.holding(c)) >= regionPartitions/3 })
+		eventually(t, c, "a and b have let that go", func() bool {
+			return len(g.holding(a))+len(g.holding(b))+len(g.holding(c)) == regionPartitions
+		})
+		if err := c.LeaveGroup(deadline(t)); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, c, "c has given everything away", func() bool { return len(g.holding(c)) == 0 })
+		c.Close()
+	}
+	close(stop)
+	asking.Wait()
+	t.Logf("%d questions, %d of them asked twice", asked.Load(), again.Load())
 }

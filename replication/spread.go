@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -129,6 +130,15 @@ func (n *Node) letGo(r *replica) {
 	n.copies.Load().at[r.number].Store(nil)
 	n.logger.Info().Int32("partition", r.number).Int64("offset", applied).Msg("partition let go")
 	n.stateChanged()
+}
+
+// LeaveGroup takes this node out of its replica group for good: its partitions go to the other nodes of the group, and it answers
+// from each until that one is ready. A restart brings it back.
+func (n *Node) LeaveGroup(ctx context.Context) error {
+	if n.group == nil {
+		return errors.New("this node is in no replica group: nobody could take its partitions over")
+	}
+	return n.group.Leave(ctx)
 }
 
 // sweep removes the files of partitions that went elsewhere long ago, or that take room that is needed.

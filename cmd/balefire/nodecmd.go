@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 
 	"github.com/spf13/cobra"
 )
@@ -18,20 +19,32 @@ type nodeState struct {
 
 func newNodeCommand() *cobra.Command {
 	conn := &connection{}
-	var undo bool
+	var undo, leave bool
 	drain := &cobra.Command{
 		Use:   "drain",
 		Short: "Take a node out of readiness: load balancers and routers send it no more queries, and it answers those that come",
 		Long: `Take a node out of readiness: /readyz fails from now on, so load balancers and routers send it nothing new. It goes on
-answering until it is stopped. A restart brings it back, and so does --undo.`,
+answering until it is stopped. A restart brings it back, and so does --undo.
+
+With --leave the node is going away for good: it also leaves its replica group, so that its partitions go to the others at once
+instead of after its absence has been noticed. It answers from each partition until another node is ready for it: stop it when
+'balefire cluster status' shows that it has none any more.`,
+		Example: `  balefire node drain --server http://eu-3:8053
+  balefire node drain --leave --server http://eu-3:8053`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if undo {
 				return callNode(cmd, conn, request{method: http.MethodDelete, path: []string{"v1", "node", "drain"}})
 			}
-			return callNode(cmd, conn, request{method: http.MethodPost, path: []string{"v1", "node", "drain"}})
+			r := request{method: http.MethodPost, path: []string{"v1", "node", "drain"}}
+			if leave {
+				r.query = url.Values{"leave": {"true"}}
+			}
+			return callNode(cmd, conn, r)
 		},
 	}
+	drain.Flags().BoolVar(&leave, "leave", false, "leave the replica group for good, too")
+	drain.MarkFlagsMutuallyExclusive("leave", "undo")
 	drain.Flags().BoolVar(&undo, "undo", false, "make the node ready again")
 	status := &cobra.Command{
 		Use:   "status",

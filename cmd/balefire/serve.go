@@ -113,6 +113,10 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 		}
 		return ready, reasons
 	}
+	var leave func(context.Context) error
+	if len(cfg.Brokers) > 0 {
+		leave = node.LeaveGroup
+	}
 	view := clusterView{node: node, ready: ready, draining: &draining}
 	api, err := admin.New(admin.Options{
 		Listen:    cfg.Admin.Listen,
@@ -120,6 +124,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 		Publisher: node,
 		Ready:     ready,
 		Draining:  &draining,
+		Leave:     leave,
 		Node:      cfg.NodeID,
 		Status:    view.status,
 		Groups:    node,

@@ -18,7 +18,7 @@ const (
 	httpHeaderTimeout = 5 * time.Second
 	httpMaxHeader     = 64 << 10
 	httpIdlePerPeer   = 4
-	httpPerPeer       = 16
+	httpPerPeer       = 64
 )
 
 // httpServer serves the connections on which HTTP was agreed.
