@@ -63,6 +63,8 @@ type Options struct {
 	// the broker decides.
 	SessionTimeout time.Duration
 	Logger         zerolog.Logger
+
+	fencedWait time.Duration // 0 means the constant; tests wait for less
 }
 
 // Assignment is a node's part in its group. Its methods may be used from many goroutines.
@@ -112,6 +114,9 @@ func Open(opts Options) (*Assignment, error) {
 	}
 	if opts.SessionTimeout == 0 {
 		opts.SessionTimeout = defaultSession
+	}
+	if opts.fencedWait == 0 {
+		opts.fencedWait = fencedWait
 	}
 	if opts.Protocol == "" {
 		opts.Protocol = Classic
@@ -214,7 +219,7 @@ func (a *Assignment) run(client *kgo.Client) {
 		}
 		for {
 			select {
-			case <-time.After(fencedWait + rand.N(fencedWait/4)):
+			case <-time.After(a.opts.fencedWait + rand.N(a.opts.fencedWait/4)):
 			case <-a.ctx.Done():
 				return
 			}
