@@ -79,6 +79,7 @@ type Assignment struct {
 	client  *kgo.Client    // nil while out of the group
 	given   map[int32]bool // never changed, only replaced
 	fresh   bool           // given is what the group says now
+	claimed map[int32]bool // what this node last joined as having, when the client did not know
 	changed chan struct{}  // closed at the next change
 	fault   error
 	trying  error
@@ -154,7 +155,7 @@ func (a *Assignment) join() (*kgo.Client, error) {
 		kgo.ConsumerGroup(o.Group),
 		kgo.ConsumeTopics(o.Topic),
 		kgo.InstanceID(o.Instance),
-		kgo.Balancers(kgo.CooperativeStickyBalancer()),
+		kgo.Balancers(claiming{kgo.CooperativeStickyBalancer(), a}),
 		kgo.SessionTimeout(o.SessionTimeout),
 		kgo.HeartbeatInterval(min(3*time.Second, o.SessionTimeout/4)),
 		kgo.RebalanceTimeout(max(o.SessionTimeout, 10*time.Second)),
@@ -168,7 +169,8 @@ func (a *Assignment) join() (*kgo.Client, error) {
 		kgo.AdjustFetchOffsetsFn(fromAnywhere),
 	)
 	if o.Protocol == Consumer {
-		options = append(options, kgo.ServerSideBalancer())
+		// The broker remembers who had what. The client asks it only with a balancer that it knows.
+		options = append(options, kgo.ServerSideBalancer(), kgo.Balancers(kgo.CooperativeStickyBalancer()))
 	}
 	a.mu.Lock() // the client calls back at once
 	defer a.mu.Unlock()
@@ -257,6 +259,10 @@ func (a *Assignment) assigned(_ context.Context, client *kgo.Client, added map[s
 		next[p] = true
 	}
 	first := !a.fresh
+	if first && a.refused(next) {
+		client.ForceRebalance()
+	}
+	a.claimed = nil
 	a.fresh, a.fault, a.trying = true, nil, nil
 	if !maps.Equal(next, a.given) || first {
 		a.give(next)

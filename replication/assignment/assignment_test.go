@@ -1,14 +1,12 @@
 package assignment
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,43 +18,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// network is that of brokers in memory, and can be out of reach.
-type network struct {
-	kfake.VirtualNetwork
-
-	mu    sync.Mutex
-	away  bool
-	conns []net.Conn
-}
-
-func (n *network) dial(ctx context.Context, kind, addr string) (net.Conn, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.away {
-		return nil, errors.New("out of reach")
-	}
-	conn, err := n.DialContext(ctx, kind, addr)
-	if err == nil {
-		n.conns = append(n.conns, conn)
-	}
-	return conn, err
-}
-
-func (n *network) setAway(away bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.away = away
-	for _, conn := range n.conns {
-		conn.Close()
-	}
-	n.conns = nil
-}
-
 // fake starts a broker in memory.
 func fake(t *testing.T, protocol string) (*backend, *kfake.Cluster) {
 	t.Helper()
-	n := new(network)
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(9092), kfake.ListenFn(n.Listen),
+	network := new(kfake.VirtualNetwork)
+	l := &line{next: network.DialContext}
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(9092), kfake.ListenFn(network.Listen),
 		kfake.GroupMinSessionTimeout(100*time.Millisecond),
 		kfake.BrokerConfigs(map[string]string{
 			"group.consumer.session.timeout.ms":    "3000",
@@ -67,9 +34,10 @@ func fake(t *testing.T, protocol string) (*backend, *kfake.Cluster) {
 	}
 	t.Cleanup(cluster.Close)
 	return &backend{
-		client:   []kgo.Opt{kgo.SeedBrokers("127.0.0.1:9092"), kgo.Dialer(n.dial)},
-		stop:     func() { n.setAway(true) },
-		start:    func() { n.setAway(false) },
+		client:   []kgo.Opt{kgo.SeedBrokers("127.0.0.1:9092"), kgo.Dialer(l.dial)},
+		dial:     l.dial,
+		stop:     func() { l.cut(true) },
+		start:    func() { l.cut(false) },
 		protocol: protocol, session: 3 * time.Second, patience: time.Minute,
 	}, cluster
 }
@@ -98,7 +66,7 @@ func TestOptions(t *testing.T) {
 		"no group":         {func(o *Options) { o.Group = "" }, "needed"},
 		"no id":            {func(o *Options) { o.Instance = "" }, "needed"},
 		"another protocol": {func(o *Options) { o.Protocol = "eager" }, "want classic or consumer"},
-		"a client's":       {func(o *Options) { o.Client = []kgo.Opt{kgo.SeedBrokers("a:b:c")} }, "assignment: "},
+		"a client's":       {func(o *Options) { o.Client = append(o.Client, kgo.DialTLS(), kgo.Dialer(new(net.Dialer).DialContext)) }, "assignment: "},
 	} {
 		o := whole
 		c.change(&o)
@@ -278,8 +246,8 @@ func TestNothingIsFetched(t *testing.T) {
 func TestLeave(t *testing.T) {
 	b, _ := fake(t, Classic)
 	topic := b.topic(t)
-	one := b.joinWith(t, topic, "one", func(o *Options) { o.SessionTimeout = 20 * time.Minute })
-	two := b.joinWith(t, topic, "two", func(o *Options) { o.SessionTimeout = 20 * time.Minute })
+	one := b.joinWith(t, topic, "one", func(o *Options) { o.SessionTimeout = 5 * time.Minute })
+	two := b.joinWith(t, topic, "two", func(o *Options) { o.SessionTimeout = 5 * time.Minute })
 	b.spread(t, one, two)
 	if err := one.Leave(b.deadline(t)); err != nil {
 		t.Fatal(err)

@@ -3,8 +3,10 @@ package assignment
 import (
 	"context"
 	"errors"
+	"net"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +20,7 @@ const partitions = 7
 // backend is a kind of brokers that all of the suite must hold for.
 type backend struct {
 	client      []kgo.Opt
+	dial        func(ctx context.Context, network, address string) (net.Conn, error)
 	stop, start func() // no broker answers; they do again, with what they knew
 	protocol    string
 	session     time.Duration // how soon a member is taken for gone
@@ -29,6 +32,7 @@ var suite = map[string]func(*testing.T, *backend){
 	"Join":        testJoin,
 	"Restart":     testRestart,
 	"BrokersGone": testBrokersGone,
+	"AllRestart":  testAllRestart,
 	"MemberGone":  testMemberGone,
 	"Commit":      testCommit,
 }
@@ -90,6 +94,38 @@ func (b *backend) spread(t *testing.T, all ...*Assignment) {
 		slices.Sort(union)
 		return slices.Equal(union, []int32{0, 1, 2, 3, 4, 5, 6})
 	}, all...)
+}
+
+// line is a way to the brokers that can be cut.
+type line struct {
+	next func(ctx context.Context, network, address string) (net.Conn, error)
+
+	mu    sync.Mutex
+	isCut bool
+	conns []net.Conn
+}
+
+func (l *line) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.isCut {
+		return nil, errors.New("out of reach")
+	}
+	conn, err := l.next(ctx, network, address)
+	if err == nil {
+		l.conns = append(l.conns, conn)
+	}
+	return conn, err
+}
+
+func (l *line) cut(cut bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.isCut = cut
+	for _, conn := range l.conns {
+		conn.Close()
+	}
+	l.conns = nil
 }
 
 // watch records all that is given, until it is told to stop.
@@ -182,6 +218,39 @@ func testRestart(t *testing.T, b *backend) {
 	}
 }
 
+// After a power cut everybody is gone for longer than a session, and comes back with what it had.
+func testAllRestart(t *testing.T, b *backend) {
+	if b.protocol == Consumer {
+		return // then the group has forgotten, and it alone decides
+	}
+	topic := b.topic(t)
+	folder := t.TempDir()
+	open := func(instance string) *Assignment {
+		return b.joinWith(t, topic, instance, func(o *Options) { o.File, o.SessionTimeout = filepath.Join(folder, instance), b.session })
+	}
+	var all []*Assignment
+	for _, instance := range []string{"three", "one", "two"} {
+		all = append(all, open(instance))
+		b.spread(t, all...)
+	}
+	before := currents(all)
+	for _, a := range all {
+		a.Close()
+	}
+	admin := kadm.NewClient(b.admin(t))
+	b.await(t, "all sessions have ended", func() bool {
+		groups, err := admin.DescribeGroups(b.deadline(t), b.group(topic))
+		return err == nil && len(groups[b.group(topic)].Members) == 0
+	})
+	for i, a := range all {
+		all[i] = open(a.opts.Instance)
+	}
+	b.spread(t, all...)
+	if after := currents(all); !slices.EqualFunc(before, after, slices.Equal[[]int32]) {
+		t.Fatalf("%v, then %v", before, after)
+	}
+}
+
 // Without brokers everybody keeps what they have, and when those are back nothing has moved.
 func testBrokersGone(t *testing.T, b *backend) {
 	topic := b.topic(t)
@@ -214,6 +283,9 @@ func testBrokersGone(t *testing.T, b *backend) {
 		return !slices.ContainsFunc(all, func(a *Assignment) bool { s := a.Status(); return !s.Joined || s.Trying != nil })
 	}, all...)
 	b.spread(t, all...)
+	if after := currents(all); !slices.EqualFunc(before, after, slices.Equal[[]int32]) {
+		t.Fatalf("the brokers are back: %v, then %v", before, after)
+	}
 	b.await(t, "commits again", func() bool {
 		return all[0].Commit(b.deadline(t), []Committed{{Partition: before[0][0], Next: 1}}) == nil
 	}, all...)
@@ -226,19 +298,25 @@ func testBrokersGone(t *testing.T, b *backend) {
 
 // Who does not come back loses its partitions when its session ends.
 func testMemberGone(t *testing.T, b *backend) {
+	line := &line{next: b.dial}
 	topic := b.topic(t)
 	all := []*Assignment{
 		b.join(t, topic, "one"), b.join(t, topic, "two"),
-		b.joinWith(t, topic, "three", func(o *Options) { o.SessionTimeout = b.session }),
+		b.joinWith(t, topic, "three", func(o *Options) {
+			o.SessionTimeout = b.session
+			o.Client = append(slices.Clone(o.Client), kgo.Dialer(line.dial))
+		}),
 	}
 	b.spread(t, all...)
 	had, _ := all[2].Current()
-	all[2].Close()
+	line.cut(true)
 	b.spread(t, all[:2]...)
-	// Itself it does not know.
-	if got, fresh := all[2].Current(); fresh || !slices.Equal(got, had) {
-		t.Fatalf("%v, %v", got, fresh)
+	// Itself it does not know, until it hears of the group again.
+	if got, _ := all[2].Current(); !slices.Equal(got, had) {
+		t.Fatalf("%v, was %v", got, had)
 	}
+	line.cut(false)
+	b.spread(t, all...)
 }
 
 // What is committed is for everyone to read, and only of what is given.
