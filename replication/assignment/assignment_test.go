@@ -45,7 +45,7 @@ func fake(t *testing.T, protocol string) (*backend, *kfake.Cluster) {
 func TestFakeBrokers(t *testing.T) {
 	for _, protocol := range []string{Classic, Consumer} {
 		t.Run(protocol, func(t *testing.T) {
-			for name, test := range suite {
+			for name, test := range suiteOf(protocol) {
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
 					b, _ := fake(t, protocol)

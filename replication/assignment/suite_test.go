@@ -3,6 +3,7 @@ package assignment
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"path/filepath"
 	"slices"
@@ -32,9 +33,22 @@ var suite = map[string]func(*testing.T, *backend){
 	"Join":        testJoin,
 	"Restart":     testRestart,
 	"BrokersGone": testBrokersGone,
-	"AllRestart":  testAllRestart,
 	"MemberGone":  testMemberGone,
 	"Commit":      testCommit,
+}
+
+// byClaims is what holds only where members say what they had: by the other protocol the group alone decides, and forgets.
+var byClaims = map[string]func(*testing.T, *backend){
+	"AllRestart":   testAllRestart,
+	"RefusedClaim": testRefusedClaim,
+}
+
+func suiteOf(protocol string) map[string]func(*testing.T, *backend) {
+	all := maps.Clone(suite)
+	if protocol == Classic {
+		maps.Copy(all, byClaims)
+	}
+	return all
 }
 
 func (b *backend) deadline(t *testing.T) context.Context {
@@ -220,9 +234,6 @@ func testRestart(t *testing.T, b *backend) {
 
 // After a power cut everybody is gone for longer than a session, and comes back with what it had.
 func testAllRestart(t *testing.T, b *backend) {
-	if b.protocol == Consumer {
-		return // then the group has forgotten, and it alone decides
-	}
 	topic := b.topic(t)
 	folder := t.TempDir()
 	open := func(instance string) *Assignment {
@@ -249,6 +260,28 @@ func testAllRestart(t *testing.T, b *backend) {
 	if after := currents(all); !slices.EqualFunc(before, after, slices.Equal[[]int32]) {
 		t.Fatalf("%v, then %v", before, after)
 	}
+}
+
+// Who claims more than its part gives up the rest, so that the others get it.
+func testRefusedClaim(t *testing.T, b *backend) {
+	topic := b.topic(t)
+	l := &line{next: b.dial}
+	client := func(o *Options) { o.Client = append(slices.Clone(o.Client), kgo.Dialer(l.dial)) }
+	one, two := b.joinWith(t, topic, "one", client), b.joinWith(t, topic, "two", client)
+	b.spread(t, one, two)
+	l.cut(true)
+	b.await(t, "both are out", func() bool { return !one.Status().Joined && !two.Status().Joined }, one, two)
+	everything := make(map[int32]bool)
+	for p := range int32(partitions) {
+		everything[p] = true
+	}
+	for a, given := range map[*Assignment]map[int32]bool{one: everything, two: {}} {
+		a.mu.Lock()
+		a.given = given
+		a.mu.Unlock()
+	}
+	l.cut(false)
+	b.spread(t, one, two)
 }
 
 // Without brokers everybody keeps what they have, and when those are back nothing has moved.
