@@ -84,7 +84,6 @@ type Assignment struct {
 	fault   error
 	trying  error
 	fenced  chan struct{} // capacity 1: another process has taken this one's place
-	closed  bool
 }
 
 // Status is how the node stands with its group.
@@ -269,12 +268,12 @@ func (a *Assignment) assigned(_ context.Context, client *kgo.Client, added map[s
 	}
 }
 
-// revoked is called by the client when the group gives partitions to others. When the client is being closed it is called,
-// too, which means nothing.
+// revoked is called by the client when the group gives partitions to others. A client that is being closed calls it,
+// too, which means nothing: by then it is not this node's any more.
 func (a *Assignment) revoked(_ context.Context, client *kgo.Client, gone map[string][]int32) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.client != client || !a.fresh || a.closed || len(gone[a.opts.Topic]) == 0 {
+	if a.client != client || !a.fresh || len(gone[a.opts.Topic]) == 0 {
 		return
 	}
 	next := maps.Clone(a.given)
@@ -431,9 +430,6 @@ func (a *Assignment) Leave(ctx context.Context) error {
 
 // Close ends the membership of this process, not that of the node: its partitions stay its own for SessionTimeout.
 func (a *Assignment) Close() error {
-	a.mu.Lock()
-	a.closed = true
-	a.mu.Unlock()
 	a.cancel()
 	a.done.Wait()
 	return nil

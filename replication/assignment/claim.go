@@ -11,6 +11,8 @@ import (
 // would spread the partitions as if nobody had ever had one, and nodes would fetch what others have whole.
 //
 // A claim is older than the group's present generation when others have the partition by now, and then it does not count.
+// So it helps as long as the group has its members: when all sessions have ended, who joins first gets everything, and gives
+// up what the sticky balancer likes.
 type claiming struct {
 	kgo.GroupBalancer
 	a *Assignment

@@ -39,7 +39,6 @@ var suite = map[string]func(*testing.T, *backend){
 
 // byClaims is what holds only where members say what they had: by the other protocol the group alone decides, and forgets.
 var byClaims = map[string]func(*testing.T, *backend){
-	"AllRestart":   testAllRestart,
 	"RefusedClaim": testRefusedClaim,
 }
 
@@ -227,36 +226,6 @@ func testRestart(t *testing.T, b *backend) {
 			}
 		}
 	}
-	if after := currents(all); !slices.EqualFunc(before, after, slices.Equal[[]int32]) {
-		t.Fatalf("%v, then %v", before, after)
-	}
-}
-
-// After a power cut everybody is gone for longer than a session, and comes back with what it had.
-func testAllRestart(t *testing.T, b *backend) {
-	topic := b.topic(t)
-	folder := t.TempDir()
-	open := func(instance string) *Assignment {
-		return b.joinWith(t, topic, instance, func(o *Options) { o.File, o.SessionTimeout = filepath.Join(folder, instance), b.session })
-	}
-	var all []*Assignment
-	for _, instance := range []string{"three", "one", "two"} {
-		all = append(all, open(instance))
-		b.spread(t, all...)
-	}
-	before := currents(all)
-	for _, a := range all {
-		a.Close()
-	}
-	admin := kadm.NewClient(b.admin(t))
-	b.await(t, "all sessions have ended", func() bool {
-		groups, err := admin.DescribeGroups(b.deadline(t), b.group(topic))
-		return err == nil && len(groups[b.group(topic)].Members) == 0
-	})
-	for i, a := range all {
-		all[i] = open(a.opts.Instance)
-	}
-	b.spread(t, all...)
 	if after := currents(all); !slices.EqualFunc(before, after, slices.Equal[[]int32]) {
 		t.Fatalf("%v, then %v", before, after)
 	}
