@@ -43,6 +43,14 @@ const (
 	maxBackoff     = 5 * time.Second
 	// fencedWait is how long a node stays out of the group after another process has taken its place.
 	fencedWait = time.Minute
+	// releaseTime is how long a process that ends tries to tell the group.
+	releaseTime = 3 * time.Second
+)
+
+// Epochs by which members say that they are going.
+const (
+	goingForGood = -1
+	goingForNow  = -2
 )
 
 // Options say which group, and who joins it.
@@ -81,6 +89,7 @@ type Assignment struct {
 	fresh   bool           // given is what the group says now
 	claimed map[int32]bool // what this node last joined as having, when the client did not know
 	changed chan struct{}  // closed at the next change
+	member  string         // by Consumer: who this node was in the group, once it is out
 	fault   error
 	trying  error
 	fenced  chan struct{} // capacity 1: another process has taken this one's place
@@ -213,7 +222,7 @@ func (a *Assignment) run(client *kgo.Client) {
 		a.mu.Lock()
 		a.client, a.fresh = nil, false
 		a.mu.Unlock()
-		client.Close()
+		a.release(client)
 		<-out
 		if !fenced {
 			return
@@ -231,6 +240,37 @@ func (a *Assignment) run(client *kgo.Client) {
 			a.log.Error().Err(err).Msg("joining the replica group again")
 		}
 	}
+}
+
+// release ends a client. To a broker that spreads the partitions itself it says that this process is going and its node
+// is not: otherwise the next process of the node would be kept out until the session ends. The client tries to, but leaves out
+// the id of the node, and the broker does not take that.
+func (a *Assignment) release(client *kgo.Client) {
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
+	defer cancel()
+	member, _ := client.GroupMetadata()
+	err := client.LeaveGroupContext(ctx)
+	if a.opts.Protocol == Consumer && member != "" {
+		a.mu.Lock()
+		a.member = member
+		a.mu.Unlock()
+		err = a.say(ctx, client, member, goingForNow)
+	}
+	if err != nil && !errors.Is(err, context.Canceled) {
+		a.log.Info().Err(err).Msg("leaving the replica group for now")
+	}
+	client.Close()
+}
+
+// say sends a last word of a member of a group whose partitions the broker spreads.
+func (a *Assignment) say(ctx context.Context, client *kgo.Client, member string, epoch int32) error {
+	request := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+	request.Group, request.MemberID, request.MemberEpoch, request.InstanceID = a.opts.Group, member, epoch, &a.opts.Instance
+	response, err := request.RequestWith(ctx, client)
+	if err != nil {
+		return err
+	}
+	return kerr.ErrorForCode(response.ErrorCode)
 }
 
 // drain takes what the client has to say beside its callbacks, until it is closed. There are no records.
@@ -411,16 +451,28 @@ func (a *Assignment) Commit(ctx context.Context, all []Committed) error {
 	return nil
 }
 
-// Leave takes this node out of its group for good, so that its partitions go to others at once. Close afterwards.
+// Leave closes, and takes this node out of its group for good, so that its partitions go to others at once.
 func (a *Assignment) Leave(ctx context.Context) error {
+	if err := a.Close(); err != nil { // or it would join again
+		return err
+	}
 	client, err := kgo.NewClient(a.opts.Client...)
 	if err != nil {
 		return fmt.Errorf("leave group %s: %w", a.opts.Group, err)
 	}
 	defer client.Close()
-	left, err := kadm.NewClient(client).LeaveGroup(ctx, kadm.LeaveGroup(a.opts.Group).InstanceIDs(a.opts.Instance).Reason("the node goes away"))
-	if err == nil {
-		err = left.Error()
+	a.mu.Lock()
+	member := a.member
+	a.mu.Unlock()
+	if member != "" {
+		err = a.say(ctx, client, member, goingForGood)
+	}
+	if member == "" || errors.Is(err, kerr.UnsupportedVersion) || errors.Is(err, kerr.GroupIDNotFound) {
+		var left kadm.LeaveGroupResponses
+		left, err = kadm.NewClient(client).LeaveGroup(ctx, kadm.LeaveGroup(a.opts.Group).InstanceIDs(a.opts.Instance).Reason("the node goes away"))
+		if err == nil {
+			err = left.Error()
+		}
 	}
 	if err != nil && !errors.Is(err, kerr.UnknownMemberID) {
 		return fmt.Errorf("leave group %s: %w", a.opts.Group, err)

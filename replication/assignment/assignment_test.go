@@ -242,24 +242,6 @@ func TestNothingIsFetched(t *testing.T) {
 	}
 }
 
-// Leaving is not closing: the others get the partitions without waiting for a session to end.
-func TestLeave(t *testing.T) {
-	b, _ := fake(t, Classic)
-	topic := b.topic(t)
-	one := b.joinWith(t, topic, "one", func(o *Options) { o.SessionTimeout = 5 * time.Minute })
-	two := b.joinWith(t, topic, "two", func(o *Options) { o.SessionTimeout = 5 * time.Minute })
-	b.spread(t, one, two)
-	if err := one.Leave(b.deadline(t)); err != nil {
-		t.Fatal(err)
-	}
-	one.Close()
-	b.spread(t, two)
-	// Once more changes nothing.
-	if err := one.Leave(b.deadline(t)); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func describe(all []*Assignment) string {
 	var text []string
 	for _, a := range all {

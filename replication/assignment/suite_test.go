@@ -33,6 +33,7 @@ var suite = map[string]func(*testing.T, *backend){
 	"Join":        testJoin,
 	"Restart":     testRestart,
 	"BrokersGone": testBrokersGone,
+	"Leave":       testLeave,
 	"MemberGone":  testMemberGone,
 	"Commit":      testCommit,
 }
@@ -319,6 +320,22 @@ func testMemberGone(t *testing.T, b *backend) {
 	}
 	line.cut(false)
 	b.spread(t, all...)
+}
+
+// Leaving is not closing: the others get the partitions without waiting for a session to end.
+func testLeave(t *testing.T, b *backend) {
+	topic := b.topic(t)
+	one := b.joinWith(t, topic, "one", func(o *Options) { o.SessionTimeout = 5 * time.Minute })
+	two := b.joinWith(t, topic, "two", func(o *Options) { o.SessionTimeout = 5 * time.Minute })
+	b.spread(t, one, two)
+	if err := one.Leave(b.deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	b.spread(t, two)
+	// Once more changes nothing.
+	if err := one.Leave(b.deadline(t)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // What is committed is for everyone to read, and only of what is given.
