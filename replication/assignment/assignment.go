@@ -451,8 +451,8 @@ func (a *Assignment) Commit(ctx context.Context, all []Committed) error {
 	return nil
 }
 
-// Leave closes, and takes this node out of its group for good, so that its partitions go to others at once: from then on nothing is
-// given to it.
+// Leave closes, and takes this node out of its group for good, so that its partitions go to others at once: from then on
+// nothing is given to it.
 func (a *Assignment) Leave(ctx context.Context) error {
 	if err := a.Close(); err != nil { // or it would join again
 		return err
