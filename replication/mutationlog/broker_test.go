@@ -146,6 +146,11 @@ func TestDevelopmentBrokerKeepsStaticMembers(t *testing.T) {
 		return len(before) == 2 && before["one"]|before["two"] == 0b1111 && before["one"]&before["two"] == 0
 	})
 	one.Close()
+	for _, m := range described().Members {
+		if !strings.HasPrefix(m.ClientHost, "127.0.0.1:") {
+			t.Errorf("the broker does not see where its client is: %q", m.ClientHost)
+		}
+	}
 	if n := len(described().Members); n != 2 {
 		t.Fatalf("%d members after one went away for a while", n)
 	}
@@ -296,6 +301,26 @@ func TestGuardMemoryGrowsWithWhatArrives(t *testing.T) {
 	buffer.Reset()
 	if err := readFrame(&buffer, trickle{from: bytes.NewReader(append(whole, 7, 8))}, allowed); err != nil || !bytes.Equal(buffer.Bytes(), whole) {
 		t.Fatalf("%x, %v", buffer.Bytes(), err)
+	}
+}
+
+// The guard does not count on the broker to refuse these.
+func TestGuardRefuses(t *testing.T) {
+	allowed := map[int16]versionRange{3: {1, 9}}
+	header := []byte{0, 0, 0, 1, 0xff, 0xff}
+	for name, text := range map[string][]byte{
+		"a key that is not taken": frame(10, 4, 1, header...),
+		"a version too high":      frame(10, 3, 10, header...),
+		"a version too low":       frame(10, 3, 0, header...),
+		"shorter than a header":   frame(minFrame-1, 3, 1, header...),
+		"too long":                frame(maxFrame+1, 3, 1, header...),
+	} {
+		if err := readFrame(new(bytes.Buffer), trickle{from: bytes.NewReader(text)}, allowed); !errors.Is(err, errFrame) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := readFrame(new(bytes.Buffer), trickle{from: bytes.NewReader(frame(10, 3, 9, header...))}, allowed); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -115,8 +115,13 @@ func testCatalog(t *testing.T, b backend) {
 	if one.Partitions() != two.Partitions() {
 		t.Fatal("the catalog counts as a partition")
 	}
-	if err := one.PublishCatalogAll(deadline(t), []CatalogRecord{{Value: make([]byte, maxBatchBytes)}}); !errors.Is(err, ErrTooLarge) {
-		t.Fatalf("too large: %v", err)
+	// One that fails is told of, wherever it is among those that do not.
+	some := []CatalogRecord{{Key: []byte("k"), Value: []byte("v")}, {Value: make([]byte, maxBatchBytes)}, {Key: []byte("k"), Value: []byte("v")}}
+	for range 2 {
+		if err := one.PublishCatalogAll(deadline(t), some); !errors.Is(err, ErrTooLarge) {
+			t.Fatalf("too large: %v", err)
+		}
+		some = some[1:]
 	}
 	if err := one.PublishCatalogAll(deadline(t), nil); err != nil {
 		t.Fatalf("nothing: %v", err)
