@@ -348,3 +348,12 @@ func TestManPages(t *testing.T) {
 		}
 	}
 }
+
+// TestListsHaveNoHoles: zones that are not known just now are not taken for absent.
+func TestListsHaveNoHoles(t *testing.T) {
+	newAPI(t, map[string]string{"GET /v1/zones": `200 {"zones":[{"name":"example.com.","serial":1}],"unavailable_partitions":[4,7]}`})
+	code, out, errOut := runCLI(t, "zone", "list")
+	if code != exitFailed || out != "" || !strings.Contains(errOut, "the zones of partitions [4 7] are not known just now") {
+		t.Errorf("exit %d: %s%s", code, out, errOut)
+	}
+}

@@ -272,3 +272,18 @@ func TestDeployedConfigIsRight(t *testing.T) {
 		t.Errorf("exit %d: %s", code, errOut)
 	}
 }
+
+// TestDeployedRegionIsRight: but for its secrets, which come from the environment.
+func TestDeployedRegionIsRight(t *testing.T) {
+	content, err := os.ReadFile("../../deploy/balefire-region.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := strings.NewReplacer(
+		"\nkafka:\n", "\nkafka:\n  password: secret\n",
+		"\ngossip:\n", "\ngossip:\n  key: MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n",
+	).Replace(string(content))
+	if code, _, errOut := runCLI(t, "config", "check", writeFile(t, "region.yaml", whole)); code != exitOK {
+		t.Errorf("exit %d: %s", code, errOut)
+	}
+}

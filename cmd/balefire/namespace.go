@@ -32,7 +32,8 @@ a move can be rehearsed.
 
 It may be interrupted and run again: what is equal is not copied twice. A zone of the new namespace that differs, and was not
 last written by a move, is not overwritten without --force. Zones that only the new one has are left alone, unless a move brought
-them and they have since been deleted.
+them and they have since been deleted. --server and --to-server must be one node each, not a load balancer, since nodes are
+not always equally far.
 
 Not moved: the history of zones, idempotency keys (a repeated change with a key from before the move is done again), change IDs, positions,
 replica groups and backups. Tokens and options are the new nodes' own. Exit codes: 0 all is equal; 1 something is not; 2 wrong usage.`,

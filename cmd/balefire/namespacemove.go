@@ -222,7 +222,7 @@ func (m *mover) pass(ctx context.Context, number int) (p pass, err error) {
 		})
 	}
 	said := began
-	for j, listErr := range sideBySide(listZones(ctx, m.from), listZones(ctx, m.to)) {
+	for j, listErr := range sideBySide(listZones(ctx, m.from, ""), listZones(ctx, m.to, "")) {
 		if err = listErr; err != nil {
 			break
 		}
@@ -357,37 +357,6 @@ func (m *mover) deleteZone(ctx context.Context, z zoneInfo) error {
 func isNotFound(err error) bool {
 	var p *problem
 	return errors.As(err, &p) && p.Status == http.StatusNotFound
-}
-
-// listZones yields all zones of a namespace, in canonical order.
-func listZones(ctx context.Context, c *client) iter.Seq2[zoneInfo, error] {
-	return func(yield func(zoneInfo, error) bool) {
-		query := url.Values{"limit": {strconv.Itoa(pageSize)}}
-		for {
-			var page struct {
-				Zones       []zoneInfo `json:"zones"`
-				Next        string     `json:"next"`
-				Unavailable []int32    `json:"unavailable_partitions"`
-			}
-			err := c.call(ctx, request{method: http.MethodGet, path: []string{"v1", "zones"}, query: query}, &page)
-			if err == nil && len(page.Unavailable) > 0 {
-				err = fmt.Errorf("%s: the zones of partitions %v are not known just now", c.base, page.Unavailable)
-			}
-			if err != nil {
-				yield(zoneInfo{}, err)
-				return
-			}
-			for _, z := range page.Zones {
-				if !yield(z, nil) {
-					return
-				}
-			}
-			if page.Next == "" {
-				return
-			}
-			query.Set("after", page.Next)
-		}
-	}
 }
 
 // sideBySide yields each zone that either side has, once. Both must be in canonical order.

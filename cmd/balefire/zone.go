@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"net/url"
 	"os"
@@ -157,23 +159,11 @@ func newZoneListCommand(conn *connection) *cobra.Command {
 				return err
 			}
 			all := []zoneInfo{}
-			query := url.Values{"limit": {strconv.Itoa(pageSize)}}
-			if prefix != "" {
-				query.Set("prefix", prefix)
-			}
-			for {
-				var page struct {
-					Zones []zoneInfo `json:"zones"`
-					Next  string     `json:"next"`
-				}
-				if err := c.call(cmd.Context(), request{method: http.MethodGet, path: []string{"v1", "zones"}, query: query}, &page); err != nil {
+			for z, err := range listZones(cmd.Context(), c, prefix) {
+				if err != nil {
 					return err
 				}
-				all = append(all, page.Zones...)
-				if page.Next == "" {
-					break
-				}
-				query.Set("after", page.Next)
+				all = append(all, z)
 			}
 			if conn.json() {
 				return printJSON(cmd, all)
@@ -187,6 +177,41 @@ func newZoneListCommand(conn *connection) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&prefix, "prefix", "", "only zones whose name begins so")
 	return cmd
+}
+
+// listZones yields the zones of a namespace whose names begin with a prefix, in canonical order. A list with a hole in it is an
+// error.
+func listZones(ctx context.Context, c *client, prefix string) iter.Seq2[zoneInfo, error] {
+	return func(yield func(zoneInfo, error) bool) {
+		query := url.Values{"limit": {strconv.Itoa(pageSize)}}
+		if prefix != "" {
+			query.Set("prefix", prefix)
+		}
+		for {
+			var page struct {
+				Zones       []zoneInfo `json:"zones"`
+				Next        string     `json:"next"`
+				Unavailable []int32    `json:"unavailable_partitions"`
+			}
+			err := c.call(ctx, request{method: http.MethodGet, path: []string{"v1", "zones"}, query: query}, &page)
+			if err == nil && len(page.Unavailable) > 0 {
+				err = fmt.Errorf("%s: the zones of partitions %v are not known just now", c.base, page.Unavailable)
+			}
+			if err != nil {
+				yield(zoneInfo{}, err)
+				return
+			}
+			for _, z := range page.Zones {
+				if !yield(z, nil) {
+					return
+				}
+			}
+			if page.Next == "" {
+				return
+			}
+			query.Set("after", page.Next)
+		}
+	}
 }
 
 func yesNo(b bool) string {
