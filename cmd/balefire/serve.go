@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -169,34 +170,15 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	defer func() { err = errors.Join(err, withPatience(server.Shutdown)) }()
 
 	working, stop := context.WithCancel(ctx)
+	var work sync.WaitGroup
+	defer func() { stop(); work.Wait() }()
 	secrets := cookieKeeper{cfg: cfg, log: node.Log(), server: server, logger: part(logger, "cookies")}
-	kept := make(chan struct{})
-	go func() {
-		defer close(kept)
-		secrets.run(working)
-	}()
-	defer func() { stop(); <-kept }()
-
 	manager := newSupervisor()
 	manager.tell("READY=1")
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		manager.watch(working, func() { ready() })
-	}()
-	defer func() { stop(); <-watched }()
-	told := make(chan struct{})
-	go func() {
-		defer close(told)
-		view.tellReadiness(working)
-	}()
-	defer func() { stop(); <-told }()
-	paced := make(chan struct{})
-	go func() {
-		defer close(paced)
-		keepPace(working, node.Store().WriteBuffers)
-	}()
-	defer func() { stop(); <-paced }()
+	work.Go(func() { secrets.run(working) })
+	work.Go(func() { manager.watch(working, func() { ready() }) })
+	work.Go(func() { view.tellReadiness(working) })
+	work.Go(func() { keepPace(working, node.Store().WriteBuffers) })
 
 	url := "http://" + api.Addr().String()
 	if sample != "" {
