@@ -44,8 +44,8 @@ instead of after its absence has been noticed. It answers from each partition un
 		},
 	}
 	drain.Flags().BoolVar(&leave, "leave", false, "leave the replica group for good, too")
-	drain.MarkFlagsMutuallyExclusive("leave", "undo")
 	drain.Flags().BoolVar(&undo, "undo", false, "make the node ready again")
+	drain.MarkFlagsMutuallyExclusive("leave", "undo")
 	status := &cobra.Command{
 		Use:   "status",
 		Short: "Show whether a node is ready, and why not",
