@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -106,25 +105,44 @@ func (b *Broker) Address() string { return net.JoinHostPort(b.host, b.port) }
 // Restart starts the broker again after Kill, with the data that it had.
 func (b *Broker) Restart() {
 	b.tb.Helper()
-	_, here, _, _ := runtime.Caller(0)
-	script := filepath.Join(filepath.Dir(here), "..", "..", "testdata", "kafka", "broker")
+	script := filepath.Join(moduleRoot(b.tb), "testdata", "kafka", "broker")
 	out, err := os.OpenFile(b.output(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		b.tb.Fatal(err)
 	}
 	defer out.Close()
-	b.cmd = exec.Command(script, b.dir, b.port, b.controllers)
-	b.cmd.Env = append(os.Environ(), "KAFKA_HOST="+b.host, fmt.Sprintf("KAFKA_NODE=%d", b.number))
+	cmd := exec.Command(script, b.dir, b.port, b.controllers)
+	cmd.Env = append(os.Environ(), "KAFKA_HOST="+b.host, fmt.Sprintf("KAFKA_NODE=%d", b.number))
 	if b.voters != "" {
-		b.cmd.Env = append(b.cmd.Env, "KAFKA_VOTERS="+b.voters)
+		cmd.Env = append(cmd.Env, "KAFKA_VOTERS="+b.voters)
 	}
 	if b.tlsFolder != "" {
-		b.cmd.Env = append(b.cmd.Env, "KAFKA_TLS="+b.tlsFolder, "KAFKA_TLS_PORTS="+strings.Join(b.tlsPorts[:], " "))
+		cmd.Env = append(cmd.Env, "KAFKA_TLS="+b.tlsFolder, "KAFKA_TLS_PORTS="+strings.Join(b.tlsPorts[:], " "))
 	}
-	b.cmd.Stdout, b.cmd.Stderr = out, out
-	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := b.cmd.Start(); err != nil {
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
 		b.tb.Fatal(err)
+	}
+	b.cmd = cmd
+}
+
+// moduleRoot is found from where the test runs, because a program built with -trimpath does not know where its source was.
+func moduleRoot(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			tb.Fatal("the test does not run inside the module")
+		}
+		dir = up
 	}
 }
 
