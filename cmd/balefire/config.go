@@ -181,7 +181,7 @@ func (c *Config) options() []option {
 		{key: "token", value: text(&c.Token), secret: true, doc: "the administrator's token; without it the first start makes one, in admin.token of the data directory"},
 		{key: "brokers", value: addresses(&c.Brokers, true), doc: "Kafka or Redpanda brokers; without any, the log is embedded in this node"},
 		{key: "namespace", value: namespace(&c.Namespace), doc: "the data set that this node belongs to: a prefix of topic names"},
-		{key: "region", value: name(&c.Region), doc: "the place of this node"},
+		{key: "region", value: region(&c.Region), doc: "the place of this node"},
 		{key: "replica-group", value: name(&c.ReplicaGroup), doc: "the full copy of the data that this node is part of: a consumer group"},
 		{key: "node-id", value: name(&c.NodeID), doc: "this node's name: unique, and the same after a restart; by default the host's name"},
 		{key: "partitions", value: number(&c.Partitions, 0, 4096), doc: "partitions of the namespace when it is made, fixed from then on; 0 means 8 with the embedded log and 64 with brokers"},

@@ -44,6 +44,9 @@ func name(p *string) value {
 	return nameValue{textValue{p}, plainName, "1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first"}
 }
 
+// region is narrower than name: in a consumer group's name, NAMESPACE.REGION.GROUP, it ends at the next dot.
+func region(p *string) value { return namespace(p) }
+
 func namespace(p *string) value {
 	return nameValue{textValue{p}, plainNamespace, "1 to 64 letters, digits, dashes and underscores, a letter or digit first"}
 }

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -71,11 +70,26 @@ func (s *Server) URL(through string) string {
 // Path is a file of the server's: its objects lie there by their keys.
 func (s *Server) Path(key string) string { return filepath.Join(s.dir, filepath.FromSlash(key)) }
 
+// moduleRoot is found from where the test runs: a program built with -trimpath does not know where its source was.
+func moduleRoot(tb testing.TB) string {
+	tb.Helper()
+	dir, err := filepath.Abs(".")
+	for ; err == nil; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			break
+		}
+	}
+	tb.Fatalf("the test does not run inside the module: %s, %v", dir, err)
+	return ""
+}
+
 // Restart starts the server again after Kill, with the objects that it had.
 func (s *Server) Restart() {
 	s.tb.Helper()
-	_, here, _, _ := runtime.Caller(0)
-	script := filepath.Join(filepath.Dir(here), "..", "..", "testdata", "s3", "gateway")
+	script := filepath.Join(moduleRoot(s.tb), "testdata", "s3", "gateway")
 	s.cmd = exec.Command(script, s.dir, s.port, AccessKey, SecretKey)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := s.cmd.Start(); err != nil {
