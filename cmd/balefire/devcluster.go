@@ -105,7 +105,7 @@ given to each node.`,
 	flags.IntVar(&given.PortShift, "port-shift", 0, "added to every port")
 	flags.StringSliceVar(&given.Brokers, "brokers", nil, "HOST:PORT of an existing Kafka or Redpanda to use as the log")
 	flags.StringVar(&dir, "dir", "balefire-cluster", "directory of the cluster")
-	flags.StringVar(&sample, "sample", "", "a zone file, or a directory of them, to import when the first node is ready; zones that exist are left alone")
+	flags.StringVar(&sample, "sample", "", "a zone file, or a directory of them, to import when all nodes are ready; zones that exist are left alone")
 	flags.BoolVar(&respawn, "respawn", true, "start a node again that ended")
 	return cmd
 }
@@ -361,13 +361,8 @@ func (c *devCluster) watch(ctx context.Context, runners []*devRunner, secret str
 				count++
 			}
 		}
-		if count > 0 && !sampled {
-			for _, r := range runners {
-				if r.isReady {
-					importSample(ctx, c.sample, "http://"+r.admin, secret, c.out, c.logger)
-					break
-				}
-			}
+		if count == len(runners) && !sampled {
+			importSample(ctx, c.sample, "http://"+runners[0].admin, secret, c.out, c.logger)
 			sampled = true
 		}
 		if count == len(runners) && !advised {

@@ -42,6 +42,9 @@ type seeing struct {
 }
 
 func (s seeing) RoundTrip(r *http.Request) (*http.Response, error) {
+	// The API leaves to its transport how a peer is reached; the relay sends nothing in the clear.
+	r = r.Clone(r.Context())
+	r.URL.Scheme = "https"
 	response, err := s.RoundTripper.RoundTrip(r)
 	if err != nil {
 		return nil, err

@@ -187,3 +187,24 @@ func TestDevCluster(t *testing.T) {
 		t.Errorf("exit %d without nodes: %s", code, c.said())
 	}
 }
+
+// TestDevClusterOfTwoNodes: each node of a group answers for what the other one holds, over DNS and HTTP.
+func TestDevClusterOfTwoNodes(t *testing.T) {
+	t.Parallel()
+	shift := 1000 + rand.IntN(20000)
+	c := startCluster(t, filepath.Join(t.TempDir(), "cluster"), "All 2 nodes are ready", "--port-shift", strconv.Itoa(shift),
+		"--regions", "1", "--groups", "1", "--nodes", "2", "--partitions", "4", "--sample", sampleZones)
+	for _, host := range []string{"127.0.1.1", "127.0.1.2"} {
+		n := c.node(host, shift)
+		contains(t, "zone list", c.asked(n, "zone", "list"), "example.com.", "example.org.", "2.0.192.in-addr.arpa.")
+		contains(t, "backup now", c.asked(n, "backup", "now"), "r1-g1-n1", "r1-g1-n2")
+		for _, zone := range []string{"example.com.", "example.org.", "2.0.192.in-addr.arpa."} {
+			c.asked(n, "record", "set", zone, "x"+strings.ReplaceAll(host, ".", ""), "TXT", "60", host, "--wait", "everywhere")
+			for _, other := range []string{"127.0.1.1", "127.0.1.2"} {
+				at := c.node(other, shift)
+				name := "x" + strings.ReplaceAll(host, ".", "") + "." + strings.TrimSuffix(zone, ".")
+				c.eventually(other+" answers for "+name, func() bool { return at.short(name, "TXT") == strconv.Quote(host)+"\n" })
+			}
+		}
+	}
+}
