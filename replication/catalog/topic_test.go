@@ -178,6 +178,12 @@ func (x *index) has(apex string) bool {
 	return ok
 }
 
+func (x *index) len() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return len(x.zones)
+}
+
 // partitionOf is 0 for names of an even number of labels, and 1 for others.
 func partitionOf(apex zones.Name) int32 { return int32(apex.Labels() % 2) }
 
