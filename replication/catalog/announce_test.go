@@ -239,6 +239,13 @@ func TestTopicMadeAnew(t *testing.T) {
 		if more := topic.said()[5:]; len(more) != 0 {
 			t.Errorf("said again: %q", more)
 		}
+		c.stop()
+		c = start(t, opts)
+		c.awaitEnd(t, topic)
+		synctest.Wait()
+		if len(doubts) != 0 {
+			t.Error("a doubt after a restart, when all is said")
+		}
 		fresh := ranked(t, topic, 0)
 		fresh.awaitEnd(t, topic)
 		for _, apex := range []string{"a.example.", "b.example.", "ahead.example.", "new.example."} {
@@ -313,6 +320,12 @@ func TestTakeOver(t *testing.T) {
 	topic := newTopic()
 	opts := optionsFor(t.TempDir(), topic)
 	c := start(t, opts)
+	c.index.replacing = func() {
+		if c.feedMu.TryLock() {
+			c.feedMu.Unlock()
+			t.Error("the index may be told of what is read while it is told of what was known")
+		}
+	}
 	for i := range 3000 {
 		topic.add(entry(fmt.Sprintf("z%d.example.", i), true, int64(i)))
 		if i%1000 == 500 {

@@ -146,8 +146,9 @@ func (r *topicReader) Close() {}
 
 // index is what the store would be told.
 type index struct {
-	mu    sync.Mutex
-	zones map[zones.Name]int32
+	mu        sync.Mutex
+	zones     map[zones.Name]int32
+	replacing func() // called while a partition's zones are replaced
 }
 
 func (x *index) PutElsewhere(apex zones.Name, partition int32) {
@@ -168,6 +169,9 @@ func (x *index) ReplaceElsewhere(partition int32, hosted iter.Seq[zones.Name]) {
 	maps.DeleteFunc(x.zones, func(_ zones.Name, p int32) bool { return p == partition })
 	for apex := range hosted {
 		x.zones[apex] = partition
+	}
+	if x.replacing != nil {
+		x.replacing()
 	}
 }
 
