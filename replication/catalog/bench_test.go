@@ -16,7 +16,8 @@ import (
 var benchZones = flag.Int("zones", 1_000_000, "how many zones the catalog of BenchmarkLoad has")
 
 // BenchmarkLoad reads a catalog of a million zones from disk into the store's index, as a node does that starts; before that, it
-// reads it from the topic. Processor time counts, as the machine is shared.
+// reads it from the topic. Processor time counts, as the machine is shared: 1.4 s for loading, 8.4 s for reading; of ten million
+// (-zones 10000000) 12 s, and 168 s, which happens once.
 func BenchmarkLoad(b *testing.B) {
 	partition := func(apex zones.Name) int32 {
 		h := fnv.New32a()
