@@ -45,6 +45,10 @@ func find(b *testing.B, hotBytes int64) {
 	opts := storetest.Options(b, b.TempDir())
 	opts.HotBytes = hotBytes
 	s, p := storetest.Open(b, opts)
+	findIn(b, s, p, hotBytes)
+}
+
+func findIn(b *testing.B, s *store.Store, p *store.Partition, hotBytes int64) {
 	var l storetest.Log
 	var names []zones.Name
 	for i := range 1000 {
@@ -86,3 +90,40 @@ func BenchmarkFindHot(b *testing.B) { find(b, 64<<20) }
 
 // BenchmarkFindCold finds a zone and a name in Badger.
 func BenchmarkFindCold(b *testing.B) { find(b, 1) }
+
+// BenchmarkFindHotOfMillion is BenchmarkFindHot in a store that knows of a million zones elsewhere.
+func BenchmarkFindHotOfMillion(b *testing.B) {
+	s, p := storetest.Open(b, storetest.Options(b, b.TempDir()))
+	elsewhere(s)
+	findIn(b, s, p, 64<<20)
+}
+
+// BenchmarkOpenBesideMillion opens and closes an empty partition of a store that knows of a million zones elsewhere, and one that
+// does not: neither goes through the index.
+func BenchmarkOpenBesideMillion(b *testing.B) {
+	for _, million := range []bool{false, true} {
+		b.Run(fmt.Sprint(million), func(b *testing.B) {
+			s := storetest.New(b, storetest.Options(b, b.TempDir()))
+			if million {
+				elsewhere(s)
+			}
+			for b.Loop() {
+				p, err := s.Open(0, storetest.TopicID)
+				if err != nil {
+					b.Fatal(err)
+				}
+				p.CaughtUp()
+				if err := p.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// elsewhere tells a store of a million zones.
+func elsewhere(s *store.Store) {
+	for i := range 1_000_000 {
+		s.PutElsewhere(zones.MustParseName(fmt.Sprintf("customer-%d.com.", i)), int32(1+i%63))
+	}
+}

@@ -1,7 +1,9 @@
 package store_test
 
 import (
+	"fmt"
 	"slices"
+	"sync"
 	"testing"
 
 	"balefire/store"
@@ -84,6 +86,109 @@ func TestOutcomeTellsHosting(t *testing.T) {
 	for i, want := range [][2]bool{{true, false}, {}, {}, {false, true}} {
 		if got := [2]bool{outcomes[i].Created, outcomes[i].Deleted}; got != want {
 			t.Errorf("record %d: created, deleted %v, want %v", i, got, want)
+		}
+	}
+}
+
+// A zone that the catalog has all the time is never found not to be hosted, while its partition is opened, caught up, closed and
+// given up, others come and go, and the index is told of all of that.
+func TestElsewhereNeverLost(t *testing.T) {
+	s, p := storetest.Open(t, storetest.Options(t, t.TempDir()))
+	var l storetest.Log
+	l.Add(t, storetest.Create("stays.example."))
+	if _, err := p.Apply(l.Records); err != nil {
+		t.Fatal(err)
+	}
+	p.CaughtUp()
+	stop := make(chan struct{})
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			for _, apex := range []string{"stays.example.", "away.example."} {
+				h := s.Find(name("www."+apex), zones.TypeA)
+				if h.Apex != name(apex) || h.Status == store.NotHosted {
+					t.Errorf("%s: %s, zone %q", apex, h.Status, h.Apex)
+				}
+				h.Release()
+			}
+		}
+	})
+	s.PutElsewhere(name("away.example."), 5)
+	asking.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			other := name(fmt.Sprintf("z%d.example.", i%500))
+			s.PutElsewhere(other, int32(i%64))
+			s.PutElsewhere(name("stays.example."), 0)
+			if i%3 == 0 {
+				s.RemoveElsewhere(other)
+			}
+		}
+	})
+	for range 5 {
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s.ReplaceElsewhere(5, slices.Values([]zones.Name{name("away.example.")}))
+		s.ReplaceElsewhere(0, slices.Values([]zones.Name{name("stays.example.")}))
+		var err error
+		if p, err = s.Open(0, storetest.TopicID); err != nil {
+			t.Fatal(err)
+		}
+		p.CaughtUp()
+	}
+	close(stop)
+	asking.Wait()
+}
+
+// Zones that came into memory leave it when their partition closes, and their slots are used again when it is given up.
+func TestElsewhereTakesNoSlot(t *testing.T) {
+	s, p := storetest.Open(t, storetest.Options(t, t.TempDir()))
+	var l storetest.Log
+	const many = 50
+	hosted := make([]zones.Name, many)
+	for i := range many {
+		apex := fmt.Sprintf("z%d.example.", i)
+		hosted[i] = name(apex)
+		l.Add(t, storetest.Create(apex))
+	}
+	if _, err := p.Apply(l.Records); err != nil {
+		t.Fatal(err)
+	}
+	for round := range 4 {
+		for _, apex := range hosted {
+			for hot := false; !hot; {
+				h := s.Find(apex, zones.TypeSOA)
+				h.Release()
+				_, hot = s.FindHot(apex, zones.TypeSOA)
+			}
+		}
+		if got := s.Stats(); got.HotZones != many || got.Zones != many {
+			t.Fatalf("round %d: %d zones in memory, %d in the index", round, got.HotZones, got.Zones)
+		}
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Stats(); got.HotZones != 0 || got.HotBytes != 0 {
+			t.Errorf("%d zones of a closed partition are in memory", got.HotZones)
+		}
+		s.PutElsewhere(hosted[0], 0) // as the catalog may say again
+		s.ReplaceElsewhere(0, slices.Values(hosted))
+		if got := s.SlotsUsed(); got != 0 {
+			t.Errorf("%d slots are used by zones that are elsewhere", got)
+		}
+		var err error
+		if p, err = s.Open(0, storetest.TopicID); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

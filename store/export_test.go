@@ -14,3 +14,10 @@ const CollectStep = collectStep
 
 // KeepRecords sets how many records what is kept for increments may be behind.
 func (p *Partition) KeepRecords(n int64) { p.keptRecords = n }
+
+// SlotsUsed returns how many zones have a slot.
+func (s *Store) SlotsUsed() int {
+	s.hot.mu.Lock()
+	defer s.hot.mu.Unlock()
+	return int(s.hot.next) - len(s.hot.free)
+}

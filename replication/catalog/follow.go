@@ -15,8 +15,10 @@ import (
 const (
 	// retryWait is how long it is waited before what may pass is tried again.
 	retryWait = time.Second
-	// maxBatch bounds a transaction, in entries: with the longest names they fit one of the memtable's size.
-	maxBatch = 2000
+	// maxBatch and maxBatchOctets bound what is taken over in one transaction, which may have 13,107 entries or 1.26 MB with the
+	// memtable that there is.
+	maxBatch       = 10_000
+	maxBatchOctets = 600_000
 )
 
 // errOwnFiles marks errors of the copy on disk.
@@ -197,13 +199,27 @@ func (c *Catalog) awaitRead(ctx context.Context) error {
 
 // apply takes over records: those that are newer than what is known, in transactions with the offset that they bring reading to.
 func (c *Catalog) apply(records []Record, next int64) error {
-	for len(records) > maxBatch {
-		if err := c.applyBatch(records[:maxBatch], records[maxBatch-1].Offset+1); err != nil {
+	for {
+		n := batchOf(records)
+		if n == len(records) {
+			return c.applyBatch(records, next)
+		}
+		if err := c.applyBatch(records[:n], records[n-1].Offset+1); err != nil {
 			return err
 		}
-		records = records[maxBatch:]
+		records = records[n:]
 	}
-	return c.applyBatch(records, next)
+}
+
+// batchOf returns how many records fit one transaction.
+func batchOf(records []Record) int {
+	octets := 0
+	for i, r := range records {
+		if octets += len(r.Key) + 2*valueSize; i == maxBatch || i > 0 && octets > maxBatchOctets {
+			return i
+		}
+	}
+	return len(records)
 }
 
 // newest returns what records say, of each apex the newest.

@@ -61,6 +61,9 @@ func TestHighestPositionCounts(t *testing.T) {
 	c.check(t, "a.example.", Entry{true, 10})
 	c.check(t, "b.example.", Entry{false, 20})
 	c.check(t, "c.example.", Entry{true, 12})
+	topic.add(entry("c.example.", false, 13))
+	c.awaitEnd(t, topic)
+	c.check(t, "c.example.", Entry{false, 13})
 }
 
 // What is no entry, or one of a partition that the zone can't be in, is ignored and counted.
@@ -168,7 +171,7 @@ func (e *ending) Bounds(ctx context.Context) (start, end int64, err error) {
 func TestLongestNames(t *testing.T) {
 	topic := newTopic()
 	label := strings.Repeat("x", 63)
-	records := make([]Record, 2*maxBatch)
+	records := make([]Record, 3*maxBatch)
 	for i := range records {
 		number := hex.EncodeToString([]byte{byte(i >> 16), byte(i >> 8), byte(i)})
 		records[i] = entry(strings.Join([]string{label, label, label, number + label[:55]}, ".")+".", true, int64(i))
@@ -176,8 +179,8 @@ func TestLongestNames(t *testing.T) {
 	topic.add(records...)
 	c := start(t, optionsFor(t.TempDir(), topic))
 	c.awaitEnd(t, topic)
-	if len(c.index.zones) != len(records) {
-		t.Errorf("%d zones, want %d", len(c.index.zones), len(records))
+	if n := c.index.len(); n != len(records) {
+		t.Errorf("%d zones, want %d", n, len(records))
 	}
 }
 
@@ -301,10 +304,17 @@ func TestDamage(t *testing.T) {
 			c.awaitEnd(t, topic)
 			c.stop()
 			harm(t, filepath.Join(dir, "catalog"))
-			c = start(t, optionsFor(dir, topic))
-			if c.Whole() {
-				t.Error("what is damaged is whole")
+			opened, err := Open(optionsFor(dir, topic))
+			if err != nil {
+				t.Fatal(err)
 			}
+			if at := opened.Position(); at != 0 {
+				t.Errorf("what is damaged is used: it was read to %d", at)
+			}
+			if err := opened.Close(); err != nil {
+				t.Fatal(err)
+			}
+			c = start(t, optionsFor(dir, topic))
 			c.awaitEnd(t, topic)
 			c.check(t, "a.example.", Entry{true, 1})
 			c.check(t, "b.example.", Entry{false, 2})

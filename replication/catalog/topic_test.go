@@ -146,8 +146,9 @@ func (r *topicReader) Close() {}
 
 // index is what the store would be told.
 type index struct {
-	mu    sync.Mutex
-	zones map[zones.Name]int32
+	mu        sync.Mutex
+	zones     map[zones.Name]int32
+	replacing func() // called while a partition's zones are replaced
 }
 
 func (x *index) PutElsewhere(apex zones.Name, partition int32) {
@@ -169,6 +170,9 @@ func (x *index) ReplaceElsewhere(partition int32, hosted iter.Seq[zones.Name]) {
 	for apex := range hosted {
 		x.zones[apex] = partition
 	}
+	if x.replacing != nil {
+		x.replacing()
+	}
 }
 
 func (x *index) has(apex string) bool {
@@ -176,6 +180,12 @@ func (x *index) has(apex string) bool {
 	defer x.mu.Unlock()
 	_, ok := x.zones[zones.MustParseName(apex)]
 	return ok
+}
+
+func (x *index) len() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return len(x.zones)
 }
 
 // partitionOf is 0 for names of an even number of labels, and 1 for others.
