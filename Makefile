@@ -17,7 +17,7 @@ TIMEOUT     ?= 20m
 FUZZTIME    ?= 60s
 # Build tags of the tests that need a real log and a real object store.
 REAL        := kafka,s3,chaos
-CHAOS       ?= 160s
+CHAOS       ?= 20s
 # For bench, flags of cmd/balefire-bench: BENCH='-large 0'
 BENCH       ?=
 

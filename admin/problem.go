@@ -193,6 +193,7 @@ func unpublished(err error, id zones.ChangeID) *problem {
 		p = newProblem(http.StatusGatewayTimeout, "outcome-unknown",
 			"the log did not acknowledge the change: it may be there all the same, or come later. Ask for /v1/changes/%s, or repeat the request with the same Idempotency-Key", id)
 		p.ChangeID = id.String()
+		p.retryAfter = 5
 	}
 	p.cause = err
 	return p

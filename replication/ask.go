@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"balefire/replication/relay"
@@ -101,35 +102,47 @@ func (n *Node) Ask(h store.Holding, q answer.Question, client netip.Addr, buf []
 	defer cancel()
 	var room [askHeader + 1 + 16 + zones.MaxNameLen]byte
 	request := asked{partition: h.Partition, least: least, question: q, client: client}.append(room[:0])
-	reply, from, err := n.region.relay.Ask(ctx, holders, request, buf[:0])
-	if err != nil {
-		n.metrics.asked("failed")
-		return reply, fmt.Errorf("partition %d: %w", h.Partition, err)
+	for {
+		var from string
+		var err error
+		if buf, from, err = n.region.relay.Ask(ctx, holders, request, buf[:0]); err != nil {
+			n.metrics.asked("failed")
+			return buf, fmt.Errorf("partition %d: %w", h.Partition, err)
+		}
+		offset, err := readReply(buf, least, a)
+		if err == nil || errors.Is(err, store.ErrNoZone) {
+			n.saw(h.Partition, offset)
+			n.metrics.asked("answered")
+			return buf, err
+		}
+		// Another may do better. Each is asked once.
+		holders = slices.DeleteFunc(slices.Clone(holders), func(p relay.Peer) bool { return p.ID == from })
+		if len(holders) == 0 {
+			n.metrics.asked("failed")
+			return buf, fmt.Errorf("partition %d: answer of %s: %w", h.Partition, from, err)
+		}
 	}
+}
+
+var errReply = errors.New("not an answer as nodes give it")
+
+// readReply fills a with a peer's answer, which must not be from before the least offset, and returns where it is from. The error
+// is store.ErrNoZone when the zone is hosted no longer.
+func readReply(reply []byte, least int64, a *answer.Answer) (offset int64, err error) {
 	if len(reply) < replyHeader || reply[0] != askVersion {
-		n.metrics.asked("failed")
-		return reply, fmt.Errorf("partition %d: %s answers in a way that is not known here", h.Partition, from)
+		return 0, errReply
 	}
-	offset := int64(binary.BigEndian.Uint64(reply[2:])) - 1
-	if offset < least {
-		n.metrics.asked("failed")
-		return reply, fmt.Errorf("partition %d: %s answers from offset %d, before %d", h.Partition, from, offset, least)
+	if offset = int64(binary.BigEndian.Uint64(reply[2:])) - 1; offset < least {
+		return 0, fmt.Errorf("%w: from offset %d, before %d", errReply, offset, least)
 	}
 	switch reply[1] {
 	case replyNotHosted:
-		err = store.ErrNoZone
+		return offset, store.ErrNoZone
 	case replyAnswer:
-		err = answer.Decode(reply[replyHeader:], a)
+		return offset, answer.Decode(reply[replyHeader:], a)
 	default:
-		err = fmt.Errorf("partition %d: %s answers in a way that is not known here", h.Partition, from)
+		return 0, errReply
 	}
-	if err != nil && !errors.Is(err, store.ErrNoZone) {
-		n.metrics.asked("failed")
-		return reply, fmt.Errorf("partition %d: answer of %s: %w", h.Partition, from, err)
-	}
-	n.saw(h.Partition, offset)
-	n.metrics.asked("answered")
-	return reply, err
 }
 
 // answerAsked is the other side of Ask: it answers for another node, from this node's own copies alone.

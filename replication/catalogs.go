@@ -22,6 +22,8 @@ func (n *Node) openCatalog() (*catalog.Catalog, error) {
 		PartitionOf: func(apex zones.Name) int32 { return mutationlog.PartitionOf([]byte(apex.String()), n.count()) },
 		Rank:        n.rank,
 		Doubt:       n.doubtCatalog,
+		RoomToOpen:  n.store.RoomToOpen,
+		Room:        n.store.Room,
 		Logger:      n.logger.With().Str("part", "catalog").Logger(),
 	})
 }

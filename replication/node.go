@@ -387,7 +387,7 @@ func (n *Node) Close() error {
 	var err error
 	n.close.Do(func() {
 		if n.region != nil {
-			err = n.leaveRegion()
+			n.leaveRegion()
 		}
 		n.cancel()
 		n.work.Wait()

@@ -252,3 +252,6 @@ func (s *Store) RestoreChain(ctx context.Context, partition int32, topicID [16]b
 
 // Room reports whether there is room to write snapshots' content down: ErrDiskReserve when not.
 func (s *Store) Room() error { return s.guard.mayApply() }
+
+// RoomToOpen returns an error when there is not even the free space to open a database. It gives up the ballast for that.
+func (s *Store) RoomToOpen() error { return s.guard.mayOpen() }

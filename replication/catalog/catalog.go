@@ -90,8 +90,10 @@ type Options struct {
 	Rank func(apex zones.Name) int
 	// Doubt is told that the catalog may lack what a partition has, so that Reconcile is called for it if the node owns it. It must
 	// not wait. Nil: nobody is told.
-	Doubt  func(partition int32)
-	Logger zerolog.Logger
+	Doubt func(partition int32)
+	// RoomToOpen and Room return an error when there is not enough free space to open the files, and to write to them. Nil: there is.
+	RoomToOpen, Room func() error
+	Logger           zerolog.Logger
 }
 
 // Entry is what is said of an apex.
@@ -114,8 +116,9 @@ type Catalog struct {
 
 	feedMu sync.Mutex // held from the writing of entries until the index has them; taken before the others
 
-	filesMu sync.RWMutex // held shared while db is used, and alone while it is replaced
-	db      *badger.DB
+	filesMu  sync.RWMutex // held shared while db is used, and alone while it is replaced
+	db       *badger.DB
+	inMemory bool // there was no room for files
 
 	mu      sync.Mutex
 	state   progress      // changed by Run only
@@ -131,6 +134,13 @@ func Open(opts Options) (*Catalog, error) {
 	}
 	if opts.Doubt == nil {
 		opts.Doubt = func(int32) {}
+	}
+	always := func() error { return nil }
+	if opts.RoomToOpen == nil {
+		opts.RoomToOpen = always
+	}
+	if opts.Room == nil {
+		opts.Room = always
 	}
 	c := &Catalog{opts: opts, log: opts.Logger, read: make(chan struct{}), changed: make(chan struct{})}
 	c.queue.init()

@@ -85,6 +85,17 @@ func (c *Catalog) renew() error {
 // openFiles opens the database; filesMu is held alone. Damage may end the process, as the database reads its tables in goroutines of
 // its own. What it is about to read is therefore noted in a file; where that is found, the last attempt has not returned.
 func (c *Catalog) openFiles() error {
+	if err := c.opts.RoomToOpen(); err != nil {
+		// A database under memory-mapped files would end the process.
+		c.log.Warn().Err(err).Msg("no room for the copy of the catalog: until the next start it is in memory, and the topic is read anew")
+		db, err := openDatabase("", c.log)
+		if err != nil {
+			return err
+		}
+		c.use(db, progress{log: c.opts.LogID})
+		c.inMemory = true
+		return nil
+	}
 	attempt := c.opts.Dir + ".opening"
 	if _, err := os.Stat(attempt); err == nil {
 		c.log.Warn().Msg("opening the copy of the catalog did not end last time; the topic is read anew")
@@ -109,13 +120,19 @@ func (c *Catalog) openFiles() error {
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
-	c.db = db
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.state = state
+	c.use(db, state)
 	return nil
 }
 
+// use takes a database; filesMu is held alone.
+func (c *Catalog) use(db *badger.DB, state progress) {
+	c.db, c.inMemory = db, false
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state = state
+}
+
+// openDatabase opens what is in a directory; without one, the database is in memory.
 func openDatabase(dir string, log zerolog.Logger) (db *badger.DB, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -123,6 +140,7 @@ func openDatabase(dir string, log zerolog.Logger) (db *badger.DB, err error) {
 		}
 	}()
 	return badger.Open(badger.DefaultOptions(dir).
+		WithInMemory(dir == "").
 		WithLogger(badgerLog{log}).
 		WithSyncWrites(true).
 		WithDetectConflicts(false). // there is one writer
@@ -158,6 +176,11 @@ func (c *Catalog) update(write func(*badger.Txn) error) error {
 	defer c.filesMu.RUnlock()
 	if c.db == nil {
 		return fmt.Errorf("%w: there are no files", errDisk)
+	}
+	if !c.inMemory {
+		if err := c.opts.Room(); err != nil {
+			return ownFiles(err)
+		}
 	}
 	return ownFiles(c.db.Update(write))
 }

@@ -3,10 +3,12 @@ package catalog
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/dgraph-io/badger/v4"
@@ -370,5 +372,45 @@ func flip(t *testing.T, file string) {
 	b[len(b)/2] ^= 0xff
 	if err := os.WriteFile(file, b, 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Without room for files all of it is in memory, and what is on disk stays as it was; without room to write, it waits.
+func TestNoRoom(t *testing.T) {
+	topic := newTopic()
+	opts := optionsFor(t.TempDir(), topic)
+	var full atomic.Bool
+	room := func() error {
+		if full.Load() {
+			return errors.New("no room")
+		}
+		return nil
+	}
+	opts.Room = room
+	c := start(t, opts)
+	topic.add(entry("a.example.", true, 10))
+	c.awaitEnd(t, topic)
+	full.Store(true)
+	topic.add(entry("a.example.", false, 20))
+	if _, ok, err := c.Get(zones.MustParseName("a.example.")); err != nil || !ok {
+		t.Errorf("it can't be read: %v %v", ok, err)
+	}
+	if at := c.Position(); at != 1 {
+		t.Errorf("without room it has read on to %d", at)
+	}
+	c.stop()
+
+	opts.RoomToOpen = room
+	c = start(t, opts)
+	c.awaitEnd(t, topic)
+	c.check(t, "a.example.", Entry{false, 20})
+	c.stop()
+
+	full.Store(false)
+	c = start(t, opts)
+	c.awaitEnd(t, topic)
+	c.check(t, "a.example.", Entry{false, 20})
+	if n := c.progress().reading; n != 1 {
+		t.Errorf("what was on disk was not used: reading %d", n)
 	}
 }

@@ -74,7 +74,7 @@ func (n *Network) Attach(ns *Namespace) string {
 		address = fmt.Sprintf("%s.%d", n.prefix, n.count+1)
 	}
 	outside := fmt.Sprintf("v%s-%d", strings.TrimPrefix(n.bridge, "bf"), n.count)
-	inside := "eth-" + n.bridge[strings.LastIndex(n.bridge, "-")+1:]
+	inside := n.inside()
 	n.run("ip", "link", "add", outside, "type", "veth", "peer", "name", inside, "netns", ns.Name)
 	n.run("ip", "link", "set", outside, "master", n.bridge, "up")
 	ns.Run("ip", "addr", "add", address+"/24", "dev", inside)
@@ -91,18 +91,23 @@ func (ns *Namespace) Run(args ...string) {
 // Wrap is what a command line begins with to run inside.
 func (ns *Namespace) Wrap() []string { return []string{"ip", "netns", "exec", ns.Name} }
 
-// Cut drops everything that goes to, or comes from, a TCP port of other machines, until Heal. It takes nft(8).
-func (ns *Namespace) Cut(address string) {
+// Cut drops everything that goes to, or comes from, the ports of some HOST:PORT, on this machine and others, until Heal.
+// It takes nft(8).
+func (ns *Namespace) Cut(addresses ...string) {
 	ns.network.tb.Helper()
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		ns.network.tb.Fatal(err)
-	}
 	ns.Run("nft", "add table inet cut")
-	ns.Run("nft", "add chain inet cut out { type filter hook output priority 0; }")
-	ns.Run("nft", "add chain inet cut in { type filter hook input priority 0; }")
-	ns.Run("nft", "add rule inet cut out tcp dport "+port+" drop")
-	ns.Run("nft", "add rule inet cut in tcp sport "+port+" drop")
+	for _, hook := range []string{"input", "output"} {
+		ns.Run("nft", "add chain inet cut "+hook+" { type filter hook "+hook+" priority 0; }")
+		for _, address := range addresses {
+			_, port, err := net.SplitHostPort(address)
+			if err != nil {
+				ns.network.tb.Fatal(err)
+			}
+			for _, side := range []string{"dport", "sport"} {
+				ns.Run("nft", "add rule inet cut "+hook+" meta l4proto { tcp, udp } th "+side+" "+port+" drop")
+			}
+		}
+	}
 }
 
 // Heal undoes Cut.
@@ -110,3 +115,18 @@ func (ns *Namespace) Heal() {
 	ns.network.tb.Helper()
 	ns.Run("nft", "delete table inet cut")
 }
+
+// Unplug takes the namespace off its network until Plug: to everybody else, the machine is gone.
+func (ns *Namespace) Unplug() {
+	ns.network.tb.Helper()
+	ns.Run("ip", "link", "set", ns.network.inside(), "down")
+}
+
+// Plug undoes Unplug.
+func (ns *Namespace) Plug() {
+	ns.network.tb.Helper()
+	ns.Run("ip", "link", "set", ns.network.inside(), "up")
+}
+
+// inside is the name of the network's interface in a namespace.
+func (n *Network) inside() string { return "eth-" + n.bridge[strings.LastIndex(n.bridge, "-")+1:] }

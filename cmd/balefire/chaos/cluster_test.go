@@ -5,13 +5,10 @@ package chaos
 import (
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
-	"net/http"
+	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,49 +20,77 @@ import (
 	"balefire/replication/kafkatest"
 )
 
-// cluster is one namespace: a broker, a directory for snapshots, and nodes.
+// shape is what a cluster is made of.
+type shape struct {
+	regions, groups, nodes, partitions int
+	// peers: nodes gossip and pass queries on, as they also do when a group has several nodes.
+	peers bool
+	// objects is a directory, and url how the nodes name it. Empty: one of the test's own.
+	objects, url string
+	// network of the nodes. Nil: one of the test's own.
+	network *balefiretest.Network
+	// three brokers, without proxies.
+	three bool
+}
+
+// cluster is one namespace: a broker, a directory for snapshots, and nodes, each in a network namespace of its own.
+// The nodes of a region reach the broker through that region's proxy. Its methods are for the test's goroutine.
 type cluster struct {
-	t          *testing.T
-	broker     *kafkatest.Broker
-	objects    string // the directory in which the objects lie
-	objectsURL string
-	partitions int
-	nodes      []*node
-	http       *http.Client
+	shape
+	t       *testing.T
+	broker  *kafkatest.Broker
+	brokers [3]*kafkatest.Broker // instead of the one
+	proxies map[string]*balefiretest.Proxy
+	nodes   []*node
+	small   *node          // the one with a small disk, if any
+	joined  int            // nodes that came later
+	hits    map[string]hit // by region
+	last    string         // the region that was hit last
+	places  places         // those that clients know
+	h       *history
 }
 
 // node is one node over the life of all its processes.
 type node struct {
-	c                 *cluster
-	id, region, group string
-	dir               string
-	dns               string
-
-	mu     sync.Mutex
+	*place
+	c      *cluster
+	ns     *balefiretest.Namespace
+	root   string // what a file system may be mounted on
+	dir    string // the data directory, in it
+	more   []string
 	server *balefiretest.Server
-	down   bool           // killed, stopped or paused: nobody should count on it
-	life   int            // counts up when what it knew is gone
-	floors map[*key]int64 // by key, the highest number that it has answered or acknowledged
 }
 
-type shape struct{ regions, groups, nodes, partitions int }
+const (
+	dnsPort    = "5300"
+	adminPort  = "8053"
+	gossipPort = "7946"
+	relayPort  = "8054"
+)
 
-// startCluster starts a broker and all nodes, with a directory for snapshots, and waits until they are ready.
+// startCluster starts a broker and all nodes, waits until they are ready, and has the history's zones made.
 func startCluster(t *testing.T, s shape) *cluster {
 	t.Helper()
-	objects := t.TempDir()
-	return startClusterOn(t, s, objects, "file://"+objects)
-}
-
-// startClusterOn is startCluster with an object store.
-func startClusterOn(t *testing.T, s shape, objects, objectsURL string) *cluster {
-	t.Helper()
-	c := &cluster{
-		t: t, broker: kafkatest.Start(t), objects: objects, partitions: s.partitions,
-		objectsURL: objectsURL,
-		http:       &http.Client{Timeout: 8 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 16}},
+	if s.objects == "" {
+		s.objects = t.TempDir()
+		s.url = "file://" + s.objects
 	}
-	t.Cleanup(c.http.CloseIdleConnections)
+	s.peers = s.peers || s.nodes > 1
+	if s.network == nil {
+		s.network = balefiretest.NewNetwork(t)
+	}
+	c := &cluster{shape: s, t: t, proxies: make(map[string]*balefiretest.Proxy), hits: make(map[string]hit)}
+	if s.three {
+		c.brokers = kafkatest.StartThreeOn(t, c.network.Host())
+	} else {
+		var vias []kafkatest.Via
+		for r := range s.regions {
+			p := balefiretest.NewProxy(t, c.network.Host(), "")
+			c.proxies[fmt.Sprintf("r%d", r+1)] = p
+			vias = append(vias, p)
+		}
+		c.broker = kafkatest.StartBehind(t, vias...)
+	}
 	for r := range s.regions {
 		for g := range s.groups {
 			for n := range s.nodes {
@@ -78,35 +103,101 @@ func startClusterOn(t *testing.T, s shape, objects, objectsURL string) *cluster 
 	}
 	for _, n := range c.nodes {
 		n.awaitReady()
+		c.places.add(n.place)
 	}
+	c.h = newHistory(t, &c.places, func(broken law, text string) { t.Errorf("%s: %s", broken, text) })
+	c.h.prepare(t, c.nodes[0].place)
 	return c
 }
 
+// add adds a node, which is not started.
 func (c *cluster) add(region, group, id string) *node {
-	host := fmt.Sprintf("127.0.%d.%d", 10+len(region)+int(region[len(region)-1]-'0'), len(c.nodes)+1)
+	c.t.Helper()
+	ns := c.network.Namespace()
+	// Who asks a node whose process is gone is told so each time, and not once a second: a checker that waits sees less.
+	ns.Run("sh", "-c", "echo 0 >/proc/sys/net/ipv4/icmp_ratelimit")
+	root := c.t.TempDir()
 	n := &node{
-		c: c, id: id, region: region, group: group, dir: filepath.Join(c.t.TempDir(), id), floors: make(map[*key]int64),
-		dns: balefiretest.FreeAddr(c.t, host),
+		place: newPlace(id, region, group, net.JoinHostPort(ns.Address, dnsPort)),
+		c:     c, ns: ns, root: root, dir: filepath.Join(root, "data"),
 	}
+	n.setAdmin(net.JoinHostPort(ns.Address, adminPort))
+	n.setDown(true)
 	c.nodes = append(c.nodes, n)
 	return n
+}
+
+// join adds a node, starts it, and tells clients of it when it is ready.
+func (c *cluster) join(region, group, id string) *node {
+	c.t.Helper()
+	n := c.add(region, group, id)
+	n.launch()
+	n.awaitReady()
+	c.places.add(n.place)
+	return n
+}
+
+// leave ends a node for good: drained, so that its partitions go before it does, or stopped at once.
+func (c *cluster) leave(n *node, drained bool) {
+	c.t.Helper()
+	if drained {
+		a, err := c.h.send(n.place, "POST", "/v1/node/drain?leave=true", "", "")
+		if err != nil || a.status != 200 {
+			c.t.Fatalf("drain %s: %d %s %v", n.id, a.status, a.body, err)
+		}
+	}
+	c.places.remove(n.place)
+	n.stop()
+	c.nodes = without(c.nodes, n)
+}
+
+// seeds are the brokers' addresses as the nodes of a region know them.
+func (c *cluster) seeds(region string) string {
+	if !c.three {
+		return c.proxies[region].Address()
+	}
+	var all []string
+	for _, b := range c.brokers {
+		all = append(all, b.Address())
+	}
+	return strings.Join(all, ",")
+}
+
+// kafka is a client of the test's own.
+func (c *cluster) kafka(opts ...kgo.Opt) (*kgo.Client, *kadm.Client) {
+	c.t.Helper()
+	seeds := []string{}
+	if c.three {
+		seeds = strings.Split(c.seeds(""), ",")
+	} else {
+		seeds = append(seeds, c.broker.Address())
+	}
+	client, err := kgo.NewClient(append(opts, kgo.SeedBrokers(seeds...))...)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(client.Close)
+	return client, kadm.NewClient(client)
 }
 
 // launch starts the node's process, without waiting.
 func (n *node) launch() {
 	n.c.t.Helper()
 	args := []string{
-		"--brokers", n.c.broker.Address(), "--namespace", "chaos", "--region", n.region, "--replica-group", n.group, "--node-id", n.id,
+		"--brokers", n.c.seeds(n.region), "--namespace", "chaos", "--region", n.region, "--replica-group", n.group, "--node-id", n.id,
 		"--partitions", fmt.Sprint(n.c.partitions),
-		"--backup-url", n.c.objectsURL, "--backup-interval", "2s",
+		"--backup-url", n.c.url, "--backup-interval", "2s",
 		"--store-disk-reserve", "64MiB",
 	}
-	server := balefiretest.Launch(n.c.t, balefiretest.How{
-		Binary: binary, Dir: n.dir, DNS: []string{n.dns}, Args: args,
+	var env []string
+	if n.c.peers {
+		var peers []string
+		peers, env = n.peerFlags()
+		args = append(args, peers...)
+	}
+	n.server = balefiretest.Launch(n.c.t, balefiretest.How{
+		Binary: binary, Dir: n.dir, DNS: []string{n.dns}, Admin: n.adminAddress(), Wrap: n.ns.Wrap(), Args: append(args, n.more...), Env: env,
 	})
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.server, n.down = server, true
 }
 
 func (n *node) awaitReady() {
@@ -117,90 +208,57 @@ func (n *node) awaitReady() {
 	n.setDown(false)
 }
 
-func (n *node) setDown(down bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.down = down
-}
-
-func (n *node) gone() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.down
-}
-
-func (n *node) address() string { return n.dns }
-
-func (n *node) admin() string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.server.Admin
-}
-
-func (n *node) began() int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.life
-}
-
-// floor is what the node must not answer less than.
-func (n *node) floor(k *key) int64 {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.floors[k]
-}
-
-func (n *node) saw(k *key, began int, number int64) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.life == began {
-		n.floors[k] = max(n.floors[k], number)
-	}
-}
-
-// kill is kill -9, then another start on the same disk.
+// kill is kill -9.
 func (n *node) kill() {
 	n.setDown(true)
 	n.server.Kill()
+}
+
+// restart is kill -9, then another start on the same disk.
+func (n *node) restart() {
+	n.c.t.Helper()
+	n.kill()
 	n.launch()
 }
 
-// wipe is kill -9 and another start with an empty disk. What it has answered before is another node's past.
-func (n *node) wipe() {
+// stop is SIGTERM.
+func (n *node) stop() {
 	n.c.t.Helper()
 	n.setDown(true)
-	n.server.Kill()
+	if err := n.server.Stop(30 * time.Second); err != nil {
+		n.c.t.Errorf("%s did not stop well: %v\n%s", n.id, err, n.server.Log())
+	}
+}
+
+// wipe is kill -9 and another start with an empty disk.
+func (n *node) wipe() {
+	n.c.t.Helper()
+	n.kill()
 	if err := os.RemoveAll(n.dir); err != nil {
 		n.c.t.Fatal(err)
 	}
-	n.mu.Lock()
-	n.life++
-	n.floors = make(map[*key]int64)
-	n.mu.Unlock()
+	n.forget()
 	n.launch()
 }
 
-// pause stops the process for a while, as a hung machine would.
-func (n *node) pause(d time.Duration) {
+// hang stops the process for a while, as a machine without air would.
+func (n *node) hang(d time.Duration) {
 	n.setDown(true)
 	_ = n.server.Signal(syscall.SIGSTOP)
-	<-time.After(d)
+	pause(n.c.t.Context(), d)
 	_ = n.server.Signal(syscall.SIGCONT)
 	n.setDown(false)
 }
 
-// pick chooses a node that is up, of a region if one is given, and not of a group.
-func (c *cluster) pick(rng *rand.Rand, region string, notGroup ...string) *node {
-	up := make([]*node, 0, len(c.nodes))
+// inRegion are the nodes of a region.
+func (c *cluster) inRegion(region string) []*node {
+	var all []*node
 	for _, n := range c.nodes {
-		if !n.gone() && (region == "" || n.region == region) && !slices.Contains(notGroup, n.group) {
-			up = append(up, n)
+		if n.region == region {
+			all = append(all, n)
 		}
 	}
-	if len(up) == 0 {
-		return nil
-	}
-	return up[rng.IntN(len(up))]
+	return all
 }
 
 // awaitWrites waits until every node acknowledges a change again.
@@ -208,19 +266,8 @@ func (c *cluster) awaitWrites() {
 	c.t.Helper()
 	for _, n := range c.nodes {
 		if err := n.server.Await(time.Minute, "writing again", func() bool {
-			body := strings.NewReader(`{"ttl":60,"records":["192.0.2.1"]}`)
-			req, err := http.NewRequestWithContext(c.t.Context(), "PUT", "http://"+n.admin()+"/v1/zones/z0.chaos.test./rrsets/ns1/A", body)
-			if err != nil {
-				return false
-			}
-			req.Header.Set("Authorization", "Bearer "+balefiretest.Token)
-			req.Header.Set("Content-Type", "application/json")
-			res, err := c.http.Do(req)
-			if err != nil {
-				return false
-			}
-			res.Body.Close()
-			return res.StatusCode == http.StatusOK
+			a, err := c.h.send(n.place, "PUT", "/v1/zones/z0.chaos.test./rrsets/ns1/A", "application/json", `{"ttl":60,"records":["192.0.2.1"]}`)
+			return err == nil && a.status == 200
 		}); err != nil {
 			c.t.Errorf("%s: %v\n%s", n.id, err, n.server.Log())
 		}
@@ -237,19 +284,27 @@ func (c *cluster) said() string {
 	return all.String()
 }
 
-// topicID is the id of the mutations topic, as the broker says.
-func (c *cluster) topicID() [16]byte {
+// compareDigests ends all nodes, and compares what they have.
+func (c *cluster) compareDigests() {
 	c.t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(c.broker.Address()))
+	_, admin := c.kafka()
+	topics, err := admin.ListTopics(c.t.Context(), "chaos.mutations")
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	defer client.Close()
-	topics, err := kadm.NewClient(client).ListTopics(c.t.Context(), "chaos.mutations")
+	var disks []disk
+	for _, n := range c.nodes {
+		n.stop()
+		disks = append(disks, disk{n.id, n.dir})
+	}
+	compared, err := compareDisks(c.t.Context(), disks, c.partitions, topics["chaos.mutations"].ID, func(broken law, text string) { c.h.fail(broken, "%s", text) })
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return topics["chaos.mutations"].ID
+	if compared < c.partitions {
+		c.t.Errorf("only %d copies could be compared with another at the same position", compared)
+	}
+	c.t.Logf("%d copies compared with others at the same position", compared)
 }
 
 // backedUpSince reports whether every partition has a backup that was made after a time.
