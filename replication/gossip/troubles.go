@@ -158,9 +158,9 @@ func (t *troubles) list(self string, now time.Time) []string {
 		}
 		switch s.why {
 		case strangeKey:
-			add("messages that can't be decrypted come from %s (%d so far): is gossip.key the same there?", s.host, i.count)
+			add("messages that can't be decrypted come from %s: is gossip.key the same there?", s.host)
 		case strangeLabel:
-			add("messages of another namespace or region come from %s (%d so far): does gossip.join name nodes of this one only?", s.host, i.count)
+			add("messages of another namespace or region come from %s: does gossip.join name nodes of this one only?", s.host)
 		}
 	}
 	if recent(t.newer) {
