@@ -122,8 +122,9 @@ type Node struct {
 
 	strangers, namesakes, objects atomic.Pointer[string] // troubles; nil for none
 
-	alarmMu sync.Mutex
-	alarms  []Alarm
+	alarmMu    sync.Mutex
+	alarms     []Alarm
+	alarmOfLog sync.Once
 }
 
 // Start opens the log and the store under Options.Dir, and begins to take every partition through its phases. It

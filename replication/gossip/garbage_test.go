@@ -170,3 +170,16 @@ func TestMetrics(t *testing.T) {
 		}
 	})
 }
+
+// What several seeds say, in any order, is one line, and the same one.
+func TestJoinFailuresAreOneLine(t *testing.T) {
+	a, b := errors.New("1 error occurred:\n\t* failed to join a: refused\n\n"), errors.New("2 errors occurred:\n\t* failed to join b: gone\n\t* failed to join a: refused\n\n")
+	for _, failures := range []error{errors.Join(a, b), errors.Join(b, a)} {
+		tr := newTroubles(time.Minute)
+		tr.joined(failures, time.Unix(0, 0))
+		want := "no node of gossip.join could be reached since 1970-01-01T00:00:00Z: are they up, are their addresses right, is gossip.key the same? failed to join a: refused; failed to join b: gone"
+		if list := tr.list("n1", time.Unix(1, 0)); !slices.Equal(list, []string{want}) {
+			t.Errorf("%q", list)
+		}
+	}
+}

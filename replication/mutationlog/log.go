@@ -303,14 +303,14 @@ func (l *Log) superviseBroker() {
 func (l *Log) run() {
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
 		err := l.establish(l.ctx)
-		l.setTrying(err)
-		if err == nil {
-			break
-		}
 		var mismatch *MismatchError
 		if errors.As(err, &mismatch) {
 			l.setFault(err)
 			return
+		}
+		l.setTrying(err)
+		if err == nil {
+			break
 		}
 		if l.ctx.Err() != nil {
 			return
