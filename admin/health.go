@@ -15,9 +15,12 @@ func (s *Server) getReady(w http.ResponseWriter, _ *http.Request) error {
 	type readiness struct {
 		Status  string   `json:"status"`
 		Reasons []string `json:"reasons,omitempty"`
+		// What people should put right, and what does not keep queries away.
+		Troubles []string `json:"troubles,omitempty"`
 	}
+	troubles := s.opts.Troubles()
 	if ready, reasons := s.ready(); !ready {
-		return writeJSON(w, http.StatusServiceUnavailable, readiness{"not ready", reasons})
+		return writeJSON(w, http.StatusServiceUnavailable, readiness{"not ready", reasons, troubles})
 	}
-	return writeJSON(w, http.StatusOK, readiness{Status: "ready"})
+	return writeJSON(w, http.StatusOK, readiness{Status: "ready", Troubles: troubles})
 }

@@ -29,7 +29,8 @@ func (s *Server) showNode(w http.ResponseWriter) error {
 		Ready    bool     `json:"ready"`
 		Draining bool     `json:"draining"`
 		Reasons  []string `json:"reasons,omitempty"`
-	}{s.opts.Node, s.opts.Version, ready, s.opts.Draining.Load(), reasons})
+		Troubles []string `json:"troubles,omitempty"`
+	}{s.opts.Node, s.opts.Version, ready, s.opts.Draining.Load(), reasons, s.opts.Troubles()})
 }
 
 // postDrain takes the node out of readiness, so that load balancers and routers send it nothing new. It answers until it

@@ -70,6 +70,8 @@ type Options struct {
 	Publisher Publisher
 	// Ready says whether the node can be sent queries, and why not. Nil: always ready.
 	Ready func() (ready bool, reasons []string)
+	// Troubles are what people should know of and put right, whether the node is ready or not. Nil: there are none.
+	Troubles func() []string
 	// Draining is set while the node is drained: it answers, but is not ready. Nil: the server's own.
 	Draining *atomic.Bool
 	// Leave takes the node out of its replica group for good. Nil: it is in none.
@@ -137,6 +139,9 @@ func New(opts Options) (*Server, error) {
 	}
 	if opts.Ready == nil {
 		opts.Ready = func() (bool, []string) { return true, nil }
+	}
+	if opts.Troubles == nil {
+		opts.Troubles = func() []string { return nil }
 	}
 	if opts.Draining == nil {
 		opts.Draining = new(atomic.Bool)

@@ -99,6 +99,10 @@ func (r *replica) halt(err error) {
 	r.mu.Unlock()
 	r.settle.Do(func() { close(r.settled) })
 	r.waiters.fail(err)
+	if fault := r.node.log.Status().Fault; fault != nil && errors.Is(err, fault) {
+		r.node.alarmOfLog.Do(func() { r.node.alarm(-1, "", fault) }) // it is one, however many partitions it stops
+		return
+	}
 	r.node.alarm(r.number, "", err)
 }
 

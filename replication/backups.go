@@ -69,8 +69,10 @@ func (n *Node) backUp() {
 				return
 			case errors.Is(err, store.ErrClosed): // it is being opened again
 			case errors.Is(err, backup.ErrFenced): // another node was faster: there is one
+				r.noteNoBackup(nil)
 				n.metrics.backups.WithLabelValues("fenced").Inc()
 			case err != nil:
+				r.noteNoBackup(err)
 				n.metrics.backups.WithLabelValues("failed").Inc()
 				n.logger.Error().Err(err).Int32("partition", r.number).Msg("no backup")
 				if !failing {
@@ -118,7 +120,14 @@ func (r *replica) backUp(ctx context.Context) (made bool, err error) {
 func (r *replica) noteBackup(m backup.Manifest) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.backedUp, r.backedUpTo = m.Made, m.Offset
+	r.backedUp, r.backedUpTo, r.noBackup = m.Made, m.Offset, nil
+}
+
+// noteNoBackup remembers why the last backup could not be made; nil when there is one.
+func (r *replica) noteNoBackup(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.noBackup = err
 }
 
 // restoreBackup puts the newest backup that checks out, at the offset least or later, in the place of the copy, if there

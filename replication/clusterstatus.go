@@ -2,7 +2,6 @@ package replication
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -58,6 +57,9 @@ func textOf(err error) string {
 
 // groupStatus is how far the groups are; unbounded is why it isn't known how far the log goes.
 func (n *Node) groupStatus(ctx context.Context, bounds map[int32]mutationlog.Bounds, unbounded error) []GroupStatus {
+	if n.count() == 0 {
+		return nil // the group is not known before the namespace is
+	}
 	if n.group == nil {
 		own := GroupStatus{Region: n.opts.Region, Group: n.opts.Group, Err: textOf(unbounded)}
 		for r := range n.replicas() {
@@ -129,69 +131,4 @@ func nodeStatus(p *gossip.Peer) NodeStatus {
 		s.Partitions = append(s.Partitions, NodePartition{Partition: c.Partition, State: c.State.String(), Position: c.Position, Assigned: c.Assigned})
 	}
 	return s
-}
-
-// Troubles returns what is wrong with how the namespace is set up, as far as this node sees it: two nodes with one id, clocks that
-// differ, a region's name used in two places.
-func (n *Node) Troubles() (troubles []string) {
-	if n.group != nil {
-		s := n.group.Status()
-		if s.Fault != nil {
-			troubles = append(troubles, fmt.Sprintf("the replica group: %v", s.Fault))
-		} else if s.Trying != nil {
-			troubles = append(troubles, fmt.Sprintf("the replica group, just now: %v", s.Trying))
-		}
-		if n.sharesGroup() && n.region == nil {
-			troubles = append(troubles, "the replica group has other nodes, but this one has no gossip.listen and relay.listen: it can't ask them for what they hold")
-		}
-	}
-	if n.region != nil {
-		troubles = append(troubles, n.region.gossip.Troubles()...)
-		if text := n.strangers.Load(); text != nil {
-			troubles = append(troubles, *text)
-		}
-	}
-	return troubles
-}
-
-// sharesGroup reports whether other nodes have partitions of this node's group.
-func (n *Node) sharesGroup() bool {
-	given, fresh := n.group.Current()
-	return fresh && len(given) < int(n.count())
-}
-
-// strangerInterval is how often the members of the group are held against gossip; one that is in both only now and then is met
-// the second time.
-const strangerInterval = time.Minute
-
-// lookForStrangers looks, for as long as the node runs, for members of this node's group that it does not know by gossip: then
-// its region's name is used in two places, or gossip does not get through.
-func (n *Node) lookForStrangers() {
-	var before []string
-	for n.sleep(n.ctx, strangerInterval) {
-		if !n.sharesGroup() {
-			before = nil
-			n.strangers.Store(nil)
-			continue
-		}
-		ctx, cancel := context.WithTimeout(n.ctx, commitWait)
-		members, err := n.log.Members(ctx, n.opts.Region, n.opts.Group)
-		cancel()
-		if err != nil {
-			continue
-		}
-		var strange []string
-		for _, m := range members {
-			if p := n.region.gossip.Map().Peer(m.ID); m.ID != n.opts.NodeID && (p == nil || !p.Alive) {
-				strange = append(strange, m.ID)
-			}
-		}
-		var text *string
-		if len(strange) > 0 && slices.Equal(strange, before) {
-			t := fmt.Sprintf("%v in group %s/%s, but unknown to gossip: is the region's name used in two places, or does gossip not get through?", strange, n.opts.Region, n.opts.Group)
-			text = &t
-		}
-		before = strange
-		n.strangers.Store(text)
-	}
 }

@@ -50,6 +50,8 @@ type Options struct {
 	KeepLeft time.Duration
 	// Backup says what is done with an object store.
 	Backup BackupOptions
+	// LookInterval is how often it is looked whether other nodes are where they should not be; 0 means a minute.
+	LookInterval time.Duration
 	// Metrics are registered here; nil means nowhere.
 	Metrics prometheus.Registerer
 	Logger  zerolog.Logger
@@ -115,12 +117,14 @@ type Node struct {
 	cameFurther  chan struct{} // capacity 1: something is to be committed
 	freed        chan struct{} // a partition was let go
 
-	wasReady  atomic.Bool            // in this process
-	answers   sync.Pool              // of *answer.Answer, for questions of other nodes
-	strangers atomic.Pointer[string] // a trouble
+	wasReady atomic.Bool // in this process
+	answers  sync.Pool   // of *answer.Answer, for questions of other nodes
 
-	alarmMu sync.Mutex
-	alarms  []Alarm
+	strangers, namesakes, objects atomic.Pointer[string] // troubles; nil for none
+
+	alarmMu    sync.Mutex
+	alarms     []Alarm
+	alarmOfLog sync.Once
 }
 
 // Start opens the log and the store under Options.Dir, and begins to take every partition through its phases. It
@@ -135,6 +139,9 @@ func Start(opts Options) (_ *Node, err error) {
 	}
 	if opts.ScrubInterval == 0 {
 		opts.ScrubInterval = defaultScrubInterval
+	}
+	if opts.LookInterval == 0 {
+		opts.LookInterval = defaultLookInterval
 	}
 	if opts.Backup.Interval == 0 {
 		opts.Backup.Interval = defaultBackupInterval
@@ -189,6 +196,10 @@ func Start(opts Options) (_ *Node, err error) {
 		}
 	}
 	n.work.Go(n.run)
+	n.work.Go(n.logTroubles)
+	if b := opts.Backup; b.Objects != nil && (b.Create || b.Restore) {
+		n.work.Go(n.watchObjects)
+	}
 	return n, nil
 }
 
@@ -231,6 +242,7 @@ func (n *Node) takePartitions() error {
 		n.work.Go(n.spread)
 		n.work.Go(n.commit)
 		n.work.Go(n.registerGroup)
+		n.work.Go(n.lookAround)
 	} else {
 		for partition := range n.count() {
 			n.take(partition)
@@ -240,9 +252,6 @@ func (n *Node) takePartitions() error {
 		n.work.Go(n.listen)
 		n.work.Go(n.tell)
 		n.work.Go(n.compareDigests)
-		if n.group != nil {
-			n.work.Go(n.lookForStrangers)
-		}
 	}
 	if n.opts.ScrubInterval > 0 {
 		n.work.Go(n.scrub)

@@ -29,7 +29,8 @@ func (n *Node) Ready() (ready bool, reasons []string) {
 	if n.group != nil {
 		given, fresh := n.group.Current()
 		for _, partition := range given {
-			if n.replica(partition) == nil && !n.wasReady.Load() {
+			// A topic with more partitions than the namespace has is the log's trouble, and nothing to wait for.
+			if partition < n.count() && n.replica(partition) == nil && !n.wasReady.Load() {
 				reasons = append(reasons, fmt.Sprintf("partition %d is about to be opened", partition))
 			}
 		}

@@ -65,6 +65,7 @@ type replica struct {
 	assigned      bool               // this node's group has given it to this node
 	backedUp      time.Time          // when the newest backup that is known of was made
 	backedUpTo    int64              // its offset
+	noBackup      error              // why the last one could not be made
 }
 
 func newReplica(n *Node, number int32, topic [16]byte) *replica {

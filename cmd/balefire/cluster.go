@@ -165,7 +165,11 @@ func (c cluster) print(w io.Writer, partitions bool) error {
 		for _, p := range g.Partitions {
 			lag, behind = max(lag, p.Lag), max(behind, p.Behind)
 		}
-		t.row(g.Region, g.Group, fmt.Sprintf("%d of %d", len(g.Partitions), c.Partitions), lag, seconds(behind), g.Error)
+		note := g.Error
+		if c.Log.Fault != "" && strings.Contains(note, c.Log.Fault) {
+			note = "not known, for what is wrong with the log"
+		}
+		t.row(g.Region, g.Group, fmt.Sprintf("%d of %d", len(g.Partitions), c.Partitions), lag, seconds(behind), note)
 	}
 	if err := t.flush(); err != nil {
 		return err

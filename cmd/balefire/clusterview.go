@@ -46,6 +46,17 @@ func (v clusterView) status(ctx context.Context) (replication.ClusterStatus, err
 	return c, nil
 }
 
+// troubles are what people should put right, the log's before the others.
+func (v clusterView) troubles() (list []string) {
+	switch s := v.node.Log().Status(); {
+	case s.Fault != nil:
+		list = append(list, "the log: nothing is applied or published: "+s.Fault.Error())
+	case s.Trying != nil:
+		list = append(list, "the log is out of reach: "+s.Trying.Error())
+	}
+	return append(list, v.node.Troubles()...)
+}
+
 // tellInterval is how often it is looked whether the others are to be told that this node is ready, or not any more.
 const tellInterval = 250 * time.Millisecond
 

@@ -15,6 +15,7 @@ type nodeState struct {
 	Ready    bool     `json:"ready"`
 	Draining bool     `json:"draining"`
 	Reasons  []string `json:"reasons,omitempty"`
+	Troubles []string `json:"troubles,omitempty"`
 }
 
 func newNodeCommand() *cobra.Command {
@@ -82,6 +83,9 @@ func callNode(cmd *cobra.Command, conn *connection, r request) error {
 	fmt.Fprintf(cmd.OutOrStdout(), "%s is %s\n", got.Node, state)
 	for _, reason := range got.Reasons {
 		fmt.Fprintf(cmd.OutOrStdout(), "  %s\n", reason)
+	}
+	for _, trouble := range got.Troubles {
+		fmt.Fprintf(cmd.OutOrStdout(), "  trouble: %s\n", trouble)
 	}
 	return nil
 }

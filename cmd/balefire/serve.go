@@ -124,6 +124,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 		Reader:    node.Store(),
 		Publisher: node,
 		Ready:     ready,
+		Troubles:  view.troubles,
 		Draining:  &draining,
 		Leave:     leave,
 		Node:      cfg.NodeID,

@@ -99,7 +99,8 @@ type Assignment struct {
 type Status struct {
 	// Joined: the group has said what is given, and nothing has gone wrong since.
 	Joined bool
-	// Fault is something that people must put right: another process has this node's id, the group uses another protocol.
+	// Fault is something that people must put right: another process has this node's id, the group uses another protocol. It is
+	// for the caller to say so: the client tries, and fails, all the time.
 	Fault error
 	// Trying is why the group can't be reached just now.
 	Trying error
@@ -372,9 +373,7 @@ func (h groupErrors) OnGroupManageError(err error) {
 			a.opts.Group, a.opts.Protocol, err)
 	default:
 		a.trying = fmt.Errorf("group %s: %w", a.opts.Group, err)
-		return
 	}
-	a.log.Error().Err(a.fault).Msg("not in the replica group")
 }
 
 // Current returns the partitions that are given to this node, in order. fresh says that the group has said so, and that

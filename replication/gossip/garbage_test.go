@@ -3,9 +3,11 @@ package gossip
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -169,4 +171,17 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("metrics %v", values)
 		}
 	})
+}
+
+// What several seeds say, in any order, is one line, and the same one.
+func TestJoinFailuresAreOneLine(t *testing.T) {
+	a, b := errors.New("1 error occurred:\n\t* failed to join a: refused\n\n"), errors.New("2 errors occurred:\n\t* failed to join b: gone\n\t* failed to join a: refused\n\n")
+	for _, failures := range []error{errors.Join(a, b), errors.Join(b, a)} {
+		tr := newTroubles(time.Minute)
+		tr.joined(failures, time.Unix(0, 0))
+		want := "no node of gossip.join could be reached since 1970-01-01T00:00:00Z: are they up, are their addresses right, is gossip.key the same? failed to join a: refused; failed to join b: gone"
+		if list := tr.list("n1", time.Unix(1, 0)); !slices.Equal(list, []string{want}) {
+			t.Errorf("%q", list)
+		}
+	}
 }

@@ -56,20 +56,22 @@ func (w *logs) Write(line []byte) (int, error) {
 		}
 	}
 	text = strings.TrimPrefix(text, "memberlist: ")
-	w.learn(text)
+	if w.learn(text) {
+		level = zerolog.DebugLevel // the trouble is what people are told, once
+	}
 	w.logger.WithLevel(level).Str("detail", text).Msg("gossip")
 	return len(line), nil
 }
 
-// learn looks for senders that this node can't understand, or that can't understand it.
-func (w *logs) learn(text string) {
+// learn looks for senders that this node can't understand, or that can't understand it, and reports whether it made a trouble.
+func (w *logs) learn(text string) bool {
 	var sender string
 	if m := lineFrom.FindStringSubmatch(text); m != nil {
 		sender = m[1]
 	} else if m := lineAtOther.FindStringSubmatch(text); m != nil {
 		sender = m[1]
 	} else {
-		return
+		return false
 	}
 	if host, _, err := net.SplitHostPort(sender); err == nil {
 		sender = host
@@ -80,5 +82,8 @@ func (w *logs) learn(text string) {
 	case strings.Contains(text, "Decrypt packet failed"), strings.Contains(text, "no installed keys could decrypt"),
 		strings.Contains(text, "is not encrypted"), strings.Contains(text, "encryption is not configured"):
 		w.troubles.stranger(sender, strangeKey, w.now())
+	default:
+		return false
 	}
+	return true
 }

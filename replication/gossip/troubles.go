@@ -2,7 +2,9 @@ package gossip
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -142,7 +144,8 @@ func (t *troubles) list(self string, now time.Time) []string {
 	var list []string
 	add := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
 	if t.join != nil {
-		add("no node of gossip.join could be reached since %s: %v", t.joinSince.UTC().Format(time.RFC3339), t.join)
+		add("no node of gossip.join could be reached since %s: are they up, are their addresses right, is gossip.key the same? %s",
+			t.joinSince.UTC().Format(time.RFC3339), oneLine(t.join))
 	}
 	if len(t.outdone) == outdoneTimes && now.Sub(t.outdone[0]) < t.lasts {
 		add("another node gossips as %q, this node's ID: give one of them another node-id, and a data directory of its own", self)
@@ -158,9 +161,9 @@ func (t *troubles) list(self string, now time.Time) []string {
 		}
 		switch s.why {
 		case strangeKey:
-			add("messages that can't be decrypted come from %s (%d so far): is gossip.key the same there?", s.host, i.count)
+			add("messages that can't be decrypted come from %s: is gossip.key the same there?", s.host)
 		case strangeLabel:
-			add("messages of another namespace or region come from %s (%d so far): does gossip.join name nodes of this one only?", s.host, i.count)
+			add("messages of another namespace or region come from %s: does gossip.join name nodes of this one only?", s.host)
 		}
 	}
 	if recent(t.newer) {
@@ -171,6 +174,20 @@ func (t *troubles) list(self string, now time.Time) []string {
 	}
 	slices.Sort(list)
 	return list
+}
+
+var errorCount = regexp.MustCompile(`^[0-9]+ errors? occurred:$`)
+
+// oneLine puts errors that came together, each on lines of its own and in an order of chance, on one line that is the same for the same ones.
+func oneLine(err error) string {
+	var parts []string
+	for line := range strings.Lines(err.Error()) {
+		if line = strings.TrimPrefix(strings.TrimSpace(line), "* "); line != "" && !errorCount.MatchString(line) {
+			parts = append(parts, line)
+		}
+	}
+	slices.Sort(parts)
+	return strings.Join(slices.Compact(parts), "; ")
 }
 
 // maxSkew is how far clocks may be apart. Certificates, tokens and TSIG (RFC 8945 §10: 300 s) look at the time, and so do people.

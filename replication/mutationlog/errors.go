@@ -33,7 +33,9 @@ type MismatchError struct {
 }
 
 func (e *MismatchError) Error() string {
-	return fmt.Sprintf("topic %s has another %s than the namespace has recorded: %s, not %s", e.Topic, e.What, e.Found, e.Recorded)
+	return fmt.Sprintf("topic %s has another %s than the namespace has recorded: %s, not %s. If these are the brokers of another cluster, mend the "+
+		"setting brokers. If the topic was made again, or given partitions, its positions mean something else now: export the zones from a node that has them, "+
+		"and import them into a namespace of another name", e.Topic, e.What, e.Found, e.Recorded)
 }
 
 // OutOfRangeError says that the log does not hold the offset that was asked for: it no longer reaches back, or does

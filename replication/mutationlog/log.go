@@ -29,6 +29,8 @@ const (
 	// Attempts to reach the log begin this far apart, and end that far.
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 5 * time.Second
+	// maxSaid is how many reasons are logged why the log is out of reach, until it is in reach again: each broker has its own.
+	maxSaid = 8
 	// defaultDelivery is how long a record may wait to be sent.
 	defaultDelivery = 10 * time.Second
 )
@@ -80,8 +82,9 @@ type Log struct {
 
 	mu         sync.Mutex
 	reachable  bool
-	fault      error // sticky
-	trying     error // why the last attempt to reach the log failed
+	fault      error           // sticky
+	trying     error           // why the last attempt to reach the log failed
+	said       map[string]bool // what was logged about that since it was last in reach
 	complaints []Complaint
 
 	catalogID         [16]byte // zeros until known
@@ -126,6 +129,7 @@ func Open(opts Options) (*Log, error) {
 		controls:    opts.Namespace + ".control",
 		catalogs:    opts.Namespace + ".catalog",
 		sends:       new(sendCounter),
+		said:        make(map[string]bool),
 		established: make(chan struct{}),
 		failed:      make(chan error, 1),
 	}
@@ -299,19 +303,18 @@ func (l *Log) superviseBroker() {
 func (l *Log) run() {
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
 		err := l.establish(l.ctx)
-		l.setTrying(err)
-		if err == nil {
-			break
-		}
 		var mismatch *MismatchError
 		if errors.As(err, &mismatch) {
 			l.setFault(err)
 			return
 		}
+		l.setTrying(err)
+		if err == nil {
+			break
+		}
 		if l.ctx.Err() != nil {
 			return
 		}
-		l.log.Warn().Err(err).Dur("retry", wait).Msg("the log can't be reached")
 		if !l.sleep(wait) {
 			return
 		}
@@ -349,10 +352,13 @@ func (l *Log) setTrying(err error) {
 	err = explain(err)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if was := l.reachable; was != (err == nil) && l.trying == nil && err != nil {
-		l.log.Warn().Err(err).Msg("the log is out of reach; answers go on")
-	} else if !was && err == nil {
+	switch {
+	case err == nil && !l.reachable:
 		l.log.Info().Msg("the log is in reach")
+		clear(l.said)
+	case err != nil && !l.said[err.Error()] && len(l.said) < maxSaid:
+		l.log.Warn().Err(err).Msg("the log is out of reach; what is held is answered from, and it is tried again all the time")
+		l.said[err.Error()] = true
 	}
 	l.reachable, l.trying = err == nil, err
 }

@@ -100,6 +100,8 @@ func explain(err error) error {
 		return fmt.Errorf("the brokers' certificate is for other names: use one of them in brokers, or as the server name: %w", err)
 	case errors.As(err, &op) && op.Op == "remote error": // crypto/tls calls the other side's alerts so
 		return fmt.Errorf("the brokers end TLS, as they do when they want a client's certificate or don't accept the one they get: look at its files: %w", err)
+	case errors.As(err, &op) && op.Op == "dial":
+		return fmt.Errorf("no broker can be connected to: look at brokers, and whether they run: %w", err)
 	case errors.As(err, &record):
 		return fmt.Errorf("the brokers don't speak TLS on this port: %w", err)
 	case errors.Is(err, io.EOF):

@@ -101,7 +101,7 @@ func (l *Log) establish(ctx context.Context) error {
 	if known := l.control.topicID(); known != ([16]byte{}) {
 		if !control.exists {
 			// Never made again: another control topic would be another namespace.
-			return fmt.Errorf("topic %s, which has been here, is missing", l.controls)
+			return missing(l.controls)
 		}
 		if control.id != known {
 			return mismatchedID(l.controls, known, control.id)
@@ -148,7 +148,7 @@ func (l *Log) verifyTopics(ctx context.Context) error {
 	}
 	control := found.control
 	if !control.exists {
-		return fmt.Errorf("topic %s is missing", l.controls)
+		return missing(l.controls)
 	}
 	if known := l.control.topicID(); control.id != known {
 		return mismatchedID(l.controls, known, control.id)
@@ -164,7 +164,7 @@ func (l *Log) compare(mutations topic) error {
 	ns, _ := l.control.namespace()
 	switch {
 	case !mutations.exists:
-		return fmt.Errorf("topic %s, which the namespace has recorded, is missing", l.mutations)
+		return missing(l.mutations)
 	case mutations.id != ns.TopicID:
 		return mismatchedID(l.mutations, ns.TopicID, mutations.id)
 	case mutations.partitions != ns.Partitions:
@@ -174,6 +174,11 @@ func (l *Log) compare(mutations topic) error {
 		}
 	}
 	return nil
+}
+
+// missing is about a topic that was there before.
+func missing(name string) error {
+	return fmt.Errorf("topic %s is missing: was it deleted, or are these the brokers of another cluster?", name)
 }
 
 func mismatchedID(name string, recorded, found [16]byte) error {

@@ -43,7 +43,7 @@ type peer struct {
 	queue   []*attempt // wait for the connection
 	backoff time.Duration
 	retry   time.Time // not dialed before
-	down    bool      // the last dial failed, and that has been said
+	down    error     // why the last dial failed, which has been said; nil: it did not
 	used    time.Time
 	sent    time.Time       // when the connection was last sent something, or made
 	web     *http.Transport // made at its first use
@@ -240,10 +240,11 @@ func (p *peer) connect() {
 	cameBack, wentDown := false, false
 	if err == nil {
 		p.link, p.sent = l, time.Now()
-		cameBack, p.down = p.down, false
+		cameBack, p.down = p.down != nil, nil
 	} else {
-		wentDown = !p.down && !p.closed
-		p.down = true
+		err = explain(err)
+		wentDown = p.down == nil && !p.closed
+		p.down = err
 		p.putOff()
 	}
 	p.mu.Unlock()
