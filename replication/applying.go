@@ -62,7 +62,7 @@ func (r *replica) announce(applied int64, outcomes []store.Outcome) {
 	}
 	r.node.metrics.applied(outcomes)
 	r.mu.Lock()
-	reached := !r.reached && r.target >= -1 && applied >= r.target
+	reached := !r.reached && r.target >= -1 && applied >= r.goal()
 	if reached {
 		r.reached, r.caughtUp = true, true
 		r.noteHolding()
@@ -79,6 +79,10 @@ func (r *replica) announce(applied int64, outcomes []store.Outcome) {
 		r.node.stateChanged()
 	}
 }
+
+// goal is where the copy must be to be answered from: where the log ended when it was first seen, and not before what this node has
+// answered from elsewhere since; r.mu is held.
+func (r *replica) goal() int64 { return max(r.target, r.node.leastOf(r.number)) }
 
 // sawEnd notes where the log ends.
 func (r *replica) sawEnd(end int64) {

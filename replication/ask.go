@@ -111,7 +111,7 @@ func (n *Node) Ask(h store.Holding, q answer.Question, client netip.Addr, buf []
 		}
 		offset, err := readReply(buf, least, a)
 		if err == nil || errors.Is(err, store.ErrNoZone) {
-			n.saw(h.Partition, offset)
+			n.sawElsewhere(ctx, h.Partition, offset)
 			n.metrics.asked("answered")
 			return buf, err
 		}
@@ -222,6 +222,23 @@ func (n *Node) catchUp(ctx context.Context, p *store.Partition, offset int64) in
 // acknowledged before.
 func (n *Node) leastOf(partition int32) int64 {
 	return n.copies.Load().seen[partition].Load() - 1
+}
+
+// sawElsewhere is saw of an answer that another node gives. If this node's own copy has become one that is answered from while that
+// was on its way, it waits for the copy to come as far.
+func (n *Node) sawElsewhere(ctx context.Context, partition int32, offset int64) {
+	n.saw(partition, offset)
+	r := n.replica(partition)
+	if r == nil {
+		return
+	}
+	// Under the lock: it was held before the copy was found to be as far as all answers, and the offset counted; or the copy is held.
+	r.mu.Lock()
+	p, holding := r.partition, r.caughtUp
+	r.mu.Unlock()
+	if p != nil && holding && p.Settled() < offset {
+		n.catchUp(ctx, p, offset)
+	}
 }
 
 // saw notes that this node has answered from an offset, or acknowledged it.

@@ -18,8 +18,9 @@ import (
 // Find returns the view of the zone with the longest hosted apex at or above qname, or says that it is elsewhere. For a DS
 // at an apex it prefers a hosted parent (RFC 4035 §3.1.4.1).
 func (n *Node) Find(qname zones.Name, qtype zones.Type) store.Holding {
+	all := n.HoldsAll() // before: what is found now may be from before a copy caught up
 	found := n.store.Find(qname, qtype)
-	if n.HoldsAll() {
+	if all {
 		return found
 	}
 	if err := n.unknown(found, qname, qtype); err != nil {

@@ -80,6 +80,11 @@ func (n *Node) due(committed map[int32]int64, catalog int64) (due []assignment.C
 	if !fresh {
 		return nil, catalog // not a member just now
 	}
+	for partition := range committed {
+		if !slices.Contains(given, partition) {
+			delete(committed, partition) // when it comes back, it is said again whose it is
+		}
+	}
 	now := time.Now()
 	read = n.catalogPosition()
 	for r := range n.replicas() {
@@ -120,7 +125,7 @@ func (n *Node) progressed() {
 }
 
 // succeededByLog is succeeded for nodes that know nothing of each other but through the log.
-func (n *Node) succeededByLog(partition int32) bool {
+func (n *Node) succeededByLog(partition int32, offset int64) bool {
 	ctx, cancel := context.WithTimeout(n.ctx, commitWait)
 	defer cancel()
 	own := mutationlog.Group{Region: n.opts.Region, Group: n.opts.Group}
@@ -130,7 +135,7 @@ func (n *Node) succeededByLog(partition int32) bool {
 	}
 	for _, p := range all[own] {
 		if p.Partition == partition {
-			return p.Node != "" && p.Node != n.opts.NodeID
+			return p.Node != "" && p.Node != n.opts.NodeID && p.Next > offset
 		}
 	}
 	return false

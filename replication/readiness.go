@@ -77,7 +77,7 @@ func (r *replica) unready() string {
 	case !r.caughtUp && r.target < -1:
 		what = "has not seen how far the log goes"
 	case !r.caughtUp:
-		what = fmt.Sprintf("is at offset %d of %d", r.partition.Applied().Offset, r.target)
+		what = fmt.Sprintf("is at offset %d of %d", r.partition.Applied().Offset, r.goal())
 	default:
 		return ""
 	}

@@ -167,7 +167,7 @@ func (n *Node) Peer(id string) (p relay.Peer, ok bool) {
 
 // Saw notes that this node has answered from a position of a partition, or acknowledged it: none of its answers may be from
 // before that.
-func (n *Node) Saw(at store.Position) { n.saw(at.Partition, at.Offset) }
+func (n *Node) Saw(at store.Position) { n.sawElsewhere(n.ctx, at.Partition, at.Offset) }
 
 // Transport returns what carries calls of the API to another node, which trusts that they are this node's.
 func (n *Node) Transport(p relay.Peer) http.RoundTripper { return n.region.relay.Transport(p) }
@@ -214,13 +214,14 @@ func (n *Node) route(m *gossip.Map) {
 	}
 }
 
-// succeeded reports whether another node of this node's group is ready for a partition that was given to it.
-func (n *Node) succeeded(partition int32) bool {
+// succeeded reports whether another node of this node's group is ready for a partition that was given to it, and has come to an
+// offset: one that comes back is ready with what it had when it went.
+func (n *Node) succeeded(partition int32, offset int64) bool {
 	if n.region == nil {
-		return n.succeededByLog(partition)
+		return n.succeededByLog(partition, offset)
 	}
 	for _, h := range n.region.gossip.Map().Holders(partition) {
-		if h.Peer.Group == n.opts.Group && h.Claim.Assigned && h.Claim.State == gossip.Ready {
+		if h.Peer.Group == n.opts.Group && h.Claim.Assigned && h.Claim.State == gossip.Ready && h.Claim.Position >= offset {
 			return true
 		}
 	}

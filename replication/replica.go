@@ -59,6 +59,7 @@ type replica struct {
 	target        int64              // the log's last offset when it was first seen in this process; -2 before
 	end           int64              // the log's end, as last heard; -1 before
 	letGo         bool               // it is being closed, since another node has it
+	leftAt        int64              // where it was when it was given to another node
 	caughtAt      time.Time          // when it was last known to have all of the log
 	reached       bool               // it has been there, in this process
 	caughtUp      bool               // it has been there, in this process or when last up
@@ -170,6 +171,9 @@ func (r *replica) open(ctx context.Context) error {
 	r.mu.Lock()
 	r.partition = p
 	r.caughtUp = r.caughtUp || !made && r.node.marks.reached(r.topic, r.number, applied)
+	if applied < r.node.leastOf(r.number) { // others have answered for it meanwhile
+		r.reached, r.caughtUp = false, false
+	}
 	reached := r.reached
 	r.noteHolding()
 	r.mu.Unlock()
@@ -210,7 +214,9 @@ func (r *replica) reopen(ctx context.Context) error {
 	return r.open(ctx)
 }
 
+// closePartition closes the copy, whatever comes after it. What is asked of others from now on is not from before it.
 func (r *replica) closePartition() error {
+	r.node.saw(r.number, r.applied().Offset)
 	r.mu.Lock()
 	p := r.partition
 	r.partition = nil

@@ -74,9 +74,13 @@ func (n *Node) assign(given []int32) {
 			}
 			continue
 		}
+		at := r.applied().Offset
 		r.mu.Lock()
 		was := r.assigned
 		r.assigned = wanted
+		if was && !wanted {
+			r.leftAt = at
+		}
 		r.mu.Unlock()
 		if was != wanted {
 			n.logger.Info().Int32("partition", partition).Bool("ours", wanted).Msg("the group has moved a partition")
@@ -90,9 +94,9 @@ func (n *Node) assign(given []int32) {
 func (n *Node) handOver() {
 	for r := range n.replicas() {
 		r.mu.Lock()
-		leaving := !r.assigned && !r.letGo
+		leaving, at := !r.assigned && !r.letGo, r.leftAt
 		r.mu.Unlock()
-		if !leaving || n.Holds(r.number) && !n.succeeded(r.number) {
+		if !leaving || n.Holds(r.number) && !n.succeeded(r.number, at) {
 			continue
 		}
 		r.mu.Lock()
@@ -111,10 +115,9 @@ func (n *Node) handOver() {
 // letGo stops applying a partition, and closes it. From now on its zones are asked for elsewhere, at the position that
 // this node has answered from, or later.
 func (n *Node) letGo(r *replica) {
-	applied := r.applied().Offset
 	r.cancel()
 	<-r.ended
-	n.saw(r.number, max(applied, r.applied().Offset))
+	applied := r.applied().Offset
 	if err := r.closePartition(); err != nil {
 		n.logger.Warn().Err(err).Int32("partition", r.number).Msg("closing a partition that went to another node")
 	}
