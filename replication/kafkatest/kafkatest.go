@@ -24,6 +24,7 @@ type Broker struct {
 	voters            string // of several brokers: who they are
 	tlsFolder         string // "" without TLS
 	tlsPorts          [3]string
+	also              []string // of StartBehind's: PORT=HOST:PORT of the proxy before it
 	cmd               *exec.Cmd
 }
 
@@ -39,14 +40,39 @@ func StartOn(tb testing.TB, host string) *Broker {
 	return b
 }
 
+// Via is a proxy that clients come through.
+type Via interface {
+	// Address is where clients connect to.
+	Address() string
+	// Forward says where the proxy leads.
+	Forward(to string)
+}
+
+// StartBehind starts a broker that has a port of its own behind each proxy: who comes through a proxy stays behind it.
+func StartBehind(tb testing.TB, proxies ...Via) *Broker {
+	tb.Helper()
+	b := &Broker{tb: tb, dir: tb.TempDir(), host: "127.0.0.1", port: freePort(tb), controllers: freePort(tb), number: 1}
+	for _, p := range proxies {
+		port := freePort(tb)
+		b.also = append(b.also, port+"="+p.Address())
+		p.Forward(net.JoinHostPort("127.0.0.1", port))
+	}
+	tb.Cleanup(b.Kill)
+	b.Restart()
+	return b
+}
+
 // StartThree starts three brokers that replicate to each other.
-func StartThree(tb testing.TB) [3]*Broker {
+func StartThree(tb testing.TB) [3]*Broker { tb.Helper(); return StartThreeOn(tb, "127.0.0.1") }
+
+// StartThreeOn starts three brokers that listen on another address of this machine's.
+func StartThreeOn(tb testing.TB, host string) [3]*Broker {
 	tb.Helper()
 	var all [3]*Broker
 	var voters []string
 	for i := range all {
 		all[i] = &Broker{
-			tb: tb, dir: tb.TempDir(), host: "127.0.0.1", port: freePort(tb), controllers: freePort(tb), number: i + 1,
+			tb: tb, dir: tb.TempDir(), host: host, port: freePort(tb), controllers: freePort(tb), number: i + 1,
 		}
 		voters = append(voters, fmt.Sprintf("%d@127.0.0.1:%s", i+1, all[i].controllers))
 	}
@@ -81,6 +107,9 @@ func (b *Broker) MutualTLS() string { return net.JoinHostPort(b.host, b.tlsPorts
 
 // SASL is described at TLS.
 func (b *Broker) SASL() string { return net.JoinHostPort(b.host, b.tlsPorts[2]) }
+
+// PID is the broker's process, until it is killed.
+func (b *Broker) PID() int { return b.cmd.Process.Pid }
 
 // Number is the broker's, as Kafka's metadata name it.
 func (b *Broker) Number() int { return b.number }
@@ -119,6 +148,9 @@ func (b *Broker) Restart() {
 	if b.tlsFolder != "" {
 		cmd.Env = append(cmd.Env, "KAFKA_TLS="+b.tlsFolder, "KAFKA_TLS_PORTS="+strings.Join(b.tlsPorts[:], " "))
 	}
+	if len(b.also) > 0 {
+		cmd.Env = append(cmd.Env, "KAFKA_ALSO="+strings.Join(b.also, ","))
+	}
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
@@ -150,7 +182,7 @@ func (b *Broker) output() string { return filepath.Join(b.dir, "output") }
 
 // Kill ends the broker without warning.
 func (b *Broker) Kill() {
-	if b.cmd == nil {
+	if b.cmd == nil || b.cmd.Process == nil {
 		return
 	}
 	if err := syscall.Kill(-b.cmd.Process.Pid, syscall.SIGKILL); err != nil {

@@ -10,7 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -74,8 +74,7 @@ func (s *Server) Path(key string) string { return filepath.Join(s.dir, filepath.
 // Restart starts the server again after Kill, with the objects that it had.
 func (s *Server) Restart() {
 	s.tb.Helper()
-	_, here, _, _ := runtime.Caller(0)
-	script := filepath.Join(filepath.Dir(here), "..", "..", "testdata", "s3", "gateway")
+	script := filepath.Join(module(s.tb), "testdata", "s3", "gateway")
 	s.cmd = exec.Command(script, s.dir, s.port, AccessKey, SecretKey)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := s.cmd.Start(); err != nil {
@@ -107,4 +106,14 @@ func (s *Server) Kill() {
 	}
 	s.cmd.Wait() // says that it was killed
 	s.cmd = nil
+}
+
+// module is the directory of the module that the test is of.
+func module(tb testing.TB) string {
+	tb.Helper()
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		tb.Fatalf("find the module: %v", err)
+	}
+	return strings.TrimSpace(string(out))
 }
