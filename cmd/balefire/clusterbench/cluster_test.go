@@ -7,7 +7,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -145,11 +147,14 @@ func (n *node) load(zone string, hosts int, wait string) {
 	}
 }
 
+// zoneFile is a zone of hosts whose addresses are random, as far as compression goes.
 func zoneFile(zone string, hosts int) []byte {
 	var b bytes.Buffer
+	random := rand.New(rand.NewPCG(1, uint64(len(zone)+hosts)+uint64(crc32.ChecksumIEEE([]byte(zone)))<<8))
 	fmt.Fprintf(&b, "$ORIGIN %s\n$TTL 3600\n@ IN SOA ns1 hostmaster 1 7200 900 1209600 300\n@ IN NS ns1\nns1 IN A 192.0.2.1\n", zone)
 	for i := range hosts {
-		fmt.Fprintf(&b, "%s IN A 198.51.%d.%d\n", host(i), i>>8&255, i&255)
+		a := random.Uint32()
+		fmt.Fprintf(&b, "%s IN A %d.%d.%d.%d\n", host(i), 1+a>>24&127, a>>16&255, a>>8&255, a&255)
 	}
 	return b.Bytes()
 }
