@@ -169,6 +169,9 @@ func (s *Server) Log() string { return s.log.String() }
 // Done is closed when the server has ended.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
+// PID is the server's process.
+func (s *Server) PID() int { return s.cmd.Process.Pid }
+
 // Kill ends the server as kill -9 does, and waits for it. It may be called again.
 func (s *Server) Kill() {
 	_ = s.cmd.Process.Kill() // it may have ended
