@@ -347,29 +347,41 @@ func TestNodesDisagree(t *testing.T) {
 		wanted [2][]string // what each says; nothing is said by one that has none
 	}{
 		{
-			"one id in one group", [2]string{"n1", "n1"}, func(*testing.T, int) []string { return nil },
+			"one id in one group",
+			[2]string{"n1", "n1"},
+			func(*testing.T, int) []string { return nil },
 			[2][]string{{"another process is in group balefire.eu.a as n1", "give each node a node-id of its own"}, nil},
 		},
 		{
-			"one id in two groups", [2]string{"n1", "n1"}, func(_ *testing.T, which int) []string { return []string{"--replica-group", string(rune('a' + which))} },
+			"one id in two groups",
+			[2]string{"n1", "n1"},
+			func(_ *testing.T, which int) []string { return []string{"--replica-group", string(rune('a' + which))} },
 			[2][]string{{`two nodes gossip as "n1"`, "give one of them another node-id"}, {`"n1"`, "give one of them another node-id"}},
 		},
 		{
-			"another key", [2]string{"n1", "n2"}, func(t *testing.T, which int) []string { return slices.Concat(key(byte('a'+which)), relayAt(t)) },
+			"another key",
+			[2]string{"n1", "n2"},
+			func(t *testing.T, which int) []string { return slices.Concat(key(byte('a'+which)), relayAt(t)) },
 			[2][]string{{"messages that can't be decrypted come from 127.0.0.1", "is gossip.key the same there?"}, {"no node of gossip.join could be reached"}},
 		},
 		{
-			"gossip without relay", [2]string{"n1", "n2"}, func(*testing.T, int) []string { return nil },
+			"gossip without relay",
+			[2]string{"n1", "n2"},
+			func(*testing.T, int) []string { return nil },
 			[2][]string{{"not both gossip.listen and relay.listen"}, {"not both gossip.listen and relay.listen"}},
 		},
 		{
-			"other authorities", [2]string{"n1", "n2"}, func(t *testing.T, which int) []string {
+			"other authorities",
+			[2]string{"n1", "n2"},
+			func(t *testing.T, which int) []string {
 				return slices.Concat(relayAt(t), certificates(t, fmt.Sprintf("n%d", which+1)))
 			},
 			[2][]string{{`node "n2" can't be asked`, "give all nodes of the region"}, {`node "n1" can't be asked`, "give all nodes of the region"}},
 		},
 		{
-			"group protocols", [2]string{"n1", "n2"}, func(t *testing.T, which int) []string {
+			"group protocols",
+			[2]string{"n1", "n2"},
+			func(t *testing.T, which int) []string {
 				return append(relayAt(t), "--kafka-group-protocol", []string{"classic", "consumer"}[which])
 			},
 			[2][]string{nil, {"is of another protocol than consumer", "give all its nodes the same kafka.group-protocol"}},
