@@ -185,24 +185,47 @@ type hit struct {
 	ended time.Time
 }
 
-// any chooses a node to be hit.
-func (c *cluster) any(rng *rand.Rand) *node {
-	n := c.nodes[rng.IntN(len(c.nodes))]
+// any chooses a node to be hit, of those that may be hit at once if there are some.
+func (c *cluster) any(rng *rand.Rand) *node { return c.anyOf(rng, c.nodes) }
+
+// anyToLeave is any of those that may leave for good: the one with a disk of its own is needed again.
+func (c *cluster) anyToLeave(rng *rand.Rand) *node { return c.anyOf(rng, without(c.nodes, c.small)) }
+
+func (c *cluster) anyOf(rng *rand.Rand, nodes []*node) *node {
+	var now []*node
+	for _, n := range nodes {
+		if c.untilHit(n) <= 0 {
+			now = append(now, n)
+		}
+	}
+	if len(now) == 0 {
+		now = nodes
+	}
+	n := now[rng.IntN(len(now))]
 	c.mayHit(n)
 	return n
 }
 
-// mayHit waits until a node may be hit: who did not get an answer from another group of its region just before must have
-// had the time to ask this one.
+// untilHit is how long a node may not be hit: who did not get an answer from another group of its region just before must have
+// had the time to ask this one. What was hit last counts until now.
+func (c *cluster) untilHit(n *node) time.Duration {
+	before, ok := c.hits[n.region]
+	if !ok || before.group == n.group {
+		return 0
+	}
+	if before.ended.IsZero() {
+		return patience + time.Second
+	}
+	return time.Until(before.ended.Add(patience + time.Second))
+}
+
+// mayHit waits until a node may be hit, and notes that it is.
 func (c *cluster) mayHit(n *node) {
-	now := time.Now()
 	if last, ok := c.hits[c.last]; ok && last.ended.IsZero() {
-		last.ended = now
+		last.ended = time.Now()
 		c.hits[c.last] = last
 	}
-	if before, ok := c.hits[n.region]; ok && before.group != n.group {
-		pause(c.t.Context(), time.Until(before.ended.Add(patience+time.Second)))
-	}
+	pause(c.t.Context(), c.untilHit(n))
 	c.last = n.region
 	c.hits[n.region] = hit{group: n.group}
 }

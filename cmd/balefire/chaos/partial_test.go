@@ -39,7 +39,7 @@ func TestKafkaPartialFaults(t *testing.T) {
 // partialFaults are of nodes that share partitions.
 var partialFaults = []fault{
 	{name: "partitions move", times: 5, do: func(_ context.Context, c *cluster, rng *rand.Rand) {
-		old := c.any(rng)
+		old := c.anyToLeave(rng)
 		if rng.IntN(4) == 0 { // its partitions are nobody's in this group until it is missed
 			c.places.remove(old.place)
 			old.kill()
@@ -51,7 +51,7 @@ var partialFaults = []fault{
 		c.join(old.region, old.group, fmt.Sprintf("%sj%d", old.region+old.group, c.joined))
 	}},
 	{name: "kill -9 while handing over", do: func(ctx context.Context, c *cluster, rng *rand.Rand) {
-		old := c.any(rng)
+		old := c.anyToLeave(rng)
 		c.joined++
 		n := c.add(old.region, old.group, fmt.Sprintf("%sj%d", old.region+old.group, c.joined))
 		n.launch()
