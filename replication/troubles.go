@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"balefire/replication/mutationlog"
+	"balefire/replication/objectstore"
 )
 
 // A trouble is something about how the namespace is set up, or about what the node needs beside the log, that people can put right.
@@ -168,22 +170,32 @@ func (n *Node) members(region, group string) (ids []string) {
 // watchObjects looks, for as long as the node runs, whether the object store can be read: a bucket that is missing is not to be
 // noticed when it is needed.
 func (n *Node) watchObjects() {
+	var before error
 	for {
 		wait := objectsInterval
 		err := n.readObjects()
 		if n.ctx.Err() != nil {
 			return
 		}
-		var text *string
-		if err != nil {
-			t := fmt.Sprintf("backups: %v", err)
-			text, wait = &t, backupRetry
+		if err == nil {
+			n.objects.Store(nil)
+		} else {
+			wait = backupRetry
+			if before == nil || !sameKind(err, before) { // otherwise only ports and times in it are new
+				text := fmt.Sprintf("backups: %v", err)
+				n.objects.Store(&text)
+			}
 		}
-		n.objects.Store(text)
+		before = err
 		if !n.sleep(n.ctx, wait) {
 			return
 		}
 	}
+}
+
+// sameKind reports whether two errors of an object store are the same to those who are to mend it.
+func sameKind(a, b error) bool {
+	return errors.Is(a, objectstore.ErrDenied) == errors.Is(b, objectstore.ErrDenied) && errors.Is(a, objectstore.ErrNoBucket) == errors.Is(b, objectstore.ErrNoBucket)
 }
 
 // readObjects asks for the name of any object of the namespace's.

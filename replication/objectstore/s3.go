@@ -291,19 +291,23 @@ func (b *bucket) failed(what, key string, err error) error {
 		status = response.HTTPStatusCode()
 	}
 	switch {
+	case code == "InvalidAccessKeyId", code == "SignatureDoesNotMatch", code == "ExpiredToken", code == "XAdminUserNotFound", // versitygw's, with 404
+		status == http.StatusUnauthorized:
+		return fmt.Errorf("%s %s in %s: %w: it does not know the credentials (%s); look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", what, key, b.where, ErrDenied, code)
 	case code == "NoSuchBucket":
 		return fmt.Errorf("%s %s: %w: make it, or mend the name in %s", what, key, ErrNoBucket, b.where)
-	case code == "NoSuchKey", code == "NotFound", status == http.StatusNotFound:
+	case code == "NoSuchKey", code == "NotFound", status == http.StatusNotFound && what != "list": // of a list, it is about something else
 		return fmt.Errorf("%s %s in %s: %w", what, key, b.where, ErrNotFound)
 	case code == "PreconditionFailed", code == "ConditionalRequestConflict", status == http.StatusPreconditionFailed:
 		return fmt.Errorf("%s %s in %s: %w", what, key, b.where, ErrPrecondition)
-	case code == "InvalidAccessKeyId", code == "SignatureDoesNotMatch", code == "ExpiredToken", status == http.StatusUnauthorized:
-		return fmt.Errorf("%s %s in %s: %w: it does not know the credentials (%s); look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", what, key, b.where, ErrDenied, code)
 	case code == "AccessDenied", status == http.StatusForbidden:
 		return fmt.Errorf("%s %s in %s: %w: the credentials lack a right to it; they need to list, get, put and delete", what, key, b.where, ErrDenied)
 	}
 	if status == 0 && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("%s %s in %s: no answer; look at the endpoint, the network, and where credentials come from: %w", what, key, b.where, err)
 	}
-	return fmt.Errorf("%s %s in %s: %w", what, key, b.where, err)
+	if api != nil { // without the request's id, so that the same trouble is the same text
+		err = api
+	}
+	return fmt.Errorf("%s %s in %s: status %d: %w", what, key, b.where, status, err)
 }
