@@ -129,7 +129,7 @@ func (n *Node) letGo(r *replica) {
 	if err := n.store.Leave(r.number); err != nil && !errors.Is(err, os.ErrNotExist) {
 		n.logger.Warn().Err(err).Int32("partition", r.number).Msg("marking the files of a partition that went to another node")
 	}
-	n.catalogTakesOver(r.number)
+	n.catalogTakesOver(r.number, applied)
 	n.copies.Load().at[r.number].Store(nil)
 	n.logger.Info().Int32("partition", r.number).Int64("offset", applied).Msg("partition let go")
 	n.stateChanged()
