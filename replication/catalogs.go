@@ -70,10 +70,10 @@ func (n *Node) catalogSays(apex zones.Name, at store.Position) int64 {
 	return -1
 }
 
-// catalogTakesOver gives the index what the catalog has of a partition that was closed.
-func (n *Node) catalogTakesOver(partition int32) {
+// catalogTakesOver gives the index what the catalog has of a partition that was closed at an offset.
+func (n *Node) catalogTakesOver(partition int32, applied int64) {
 	if c := n.catalog.Load(); c != nil {
-		if err := c.TakeOver(n.ctx, partition); err != nil && n.ctx.Err() == nil {
+		if err := c.TakeOver(n.ctx, partition, applied); err != nil && n.ctx.Err() == nil {
 			n.logger.Error().Err(err).Int32("partition", partition).Msg("zones of a partition that went to another node may be missing from the index until the next start")
 		}
 	}

@@ -3,6 +3,7 @@ package replication
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"balefire/replication/gossip"
@@ -33,7 +34,9 @@ type told struct {
 func (n *Node) compareDigests() {
 	compared := make(map[string]map[int32]told) // by node
 	for n.sleep(n.ctx, compareInterval) {
-		for _, p := range n.region.gossip.Map().Peers() {
+		known := n.region.gossip.Map()
+		maps.DeleteFunc(compared, func(id string, _ map[int32]told) bool { return known.Peer(id) == nil })
+		for _, p := range known.Peers() {
 			if p.ID == n.opts.NodeID {
 				continue
 			}
@@ -75,7 +78,11 @@ func (n *Node) compareDigest(peer string, c gossip.Claim) bool {
 	n.metrics.digests.WithLabelValues("different").Inc()
 	n.alarm(c.Partition, "", fmt.Errorf("%w: partition %d at offset %d is %x here, and %x on %s; reading this copy whole",
 		ErrDigestDiffers, c.Partition, c.Checkpoint, whole[:16], c.Digest, peer))
+	if r.scrubbing.Swap(true) {
+		return true // more of them say no more
+	}
 	n.work.Go(func() {
+		defer r.scrubbing.Store(false)
 		err := p.Scrub(n.ctx)
 		switch {
 		case n.ctx.Err() != nil || errors.Is(err, store.ErrClosed):

@@ -117,6 +117,7 @@ type Node struct {
 	cameFurther  chan struct{} // capacity 1: something is to be committed
 	freed        chan struct{} // a partition was let go
 
+	marking  sync.Mutex  // held from the look at the partitions until it is written what was seen
 	wasReady atomic.Bool // in this process
 	answers  sync.Pool   // of *answer.Answer, for questions of other nodes
 

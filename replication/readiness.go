@@ -34,7 +34,7 @@ func (n *Node) Ready() (ready bool, reasons []string) {
 				reasons = append(reasons, fmt.Sprintf("partition %d is about to be opened", partition))
 			}
 		}
-		if len(given) == 0 && !fresh {
+		if len(given) == 0 && !fresh && !n.wasReady.Load() {
 			reason := "the replica group has not said yet which partitions are this node's"
 			if s := n.group.Status(); s.Fault != nil {
 				reason += ": " + s.Fault.Error()
@@ -64,6 +64,15 @@ func (n *Node) Ready() (ready bool, reasons []string) {
 	return len(reasons) == 0, reasons
 }
 
+// forgetMark forgets, also for after a crash, that a partition was near the log's end that is being let go, before others are asked
+// for later answers.
+func (n *Node) forgetMark(partition int32) {
+	n.marking.Lock()
+	n.marks.forget(partition)
+	n.marking.Unlock()
+	n.mark()
+}
+
 func (r *replica) unready() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -89,6 +98,8 @@ func (r *replica) unready() string {
 
 // mark remembers how far the partitions are that have caught up, and which positions of others answers were from.
 func (n *Node) mark() {
+	n.marking.Lock()
+	defer n.marking.Unlock()
 	at := make(map[int32]int64)
 	seen := make(map[int32]int64)
 	for partition := range n.count() {
@@ -98,7 +109,7 @@ func (n *Node) mark() {
 	}
 	for r := range n.replicas() {
 		r.mu.Lock()
-		if r.partition != nil && r.caughtUp {
+		if r.partition != nil && r.caughtUp && !r.letGo {
 			at[r.number] = r.partition.Applied().Offset
 		}
 		r.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"balefire/replication/backup"
@@ -42,6 +43,8 @@ type replica struct {
 	cancel context.CancelFunc // ends run
 	ended  chan struct{}      // closed when run has ended
 	late   bool               // given to this node when it was ready without it
+
+	scrubbing atomic.Bool // since its digest differs from another's
 
 	settle  sync.Once
 	settled chan struct{} // closed when the log is known to be the copy's, or the partition has halted
@@ -104,6 +107,9 @@ func (r *replica) run(ctx context.Context, slots chan struct{}) {
 		case errors.Is(err, store.ErrCorrupt):
 			if err = r.rebuild(ctx, err); err == nil {
 				continue
+			}
+			if ctx.Err() != nil {
+				return
 			}
 			if !errors.Is(err, errLater) {
 				r.halt(err)

@@ -272,8 +272,12 @@ func readHeader(file string) (snapshot.Header, error) {
 	return r.Header(), nil
 }
 
-// errLater marks what is tried again when the log can be asked.
-var errLater = errors.New("the log does not say how far back it reaches")
+var (
+	// errLater marks what is tried again when the log, or the object store, can be asked.
+	errLater = errors.New("the copy can't be built anew just now")
+	// errObjects marks that it isn't known which backups there are.
+	errObjects = errors.New("the object store can't be asked")
+)
 
 // rebuild replaces a copy that contradicts itself: by a snapshot that the log reaches, or, if the log has it all, by reading
 // that from its start. It is done once in a process: a second time, the fault is not in the files. The error is why, if
@@ -292,19 +296,31 @@ func (r *replica) rebuild(ctx context.Context, why error) error {
 	bounds, err := r.node.log.Bounds(ctx)
 	b, known := bounds[r.number]
 	if (err != nil || !known) && r.opened() != nil {
-		// What it holds is better than nothing.
-		r.rebuilt = false
-		r.contradicted(why)
-		return fmt.Errorf("%w: %v", errLater, why)
+		return r.rebuildLater(why) // what it holds is better than nothing
 	}
 	err = r.restoreFrom(ctx, b.Start-1, why)
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if err == nil || !known || b.Start > 0 || b.End <= r.applied().Offset {
+		if errors.Is(err, errObjects) {
+			return fmt.Errorf("%w: %w", errUnavailable, r.rebuildLater(err))
+		}
 		return err
 	}
 	if err := r.setAside(why); err != nil {
 		return err
 	}
 	return r.open(ctx)
+}
+
+// rebuildLater has a rebuild tried again.
+func (r *replica) rebuildLater(why error) error {
+	r.rebuilt = false
+	if r.opened() != nil {
+		r.contradicted(why)
+	}
+	return fmt.Errorf("%w: %w", errLater, why)
 }
 
 // restoreFrom replaces the copy by the newest snapshot that checks out, is of this topic, and is at the offset least or
@@ -332,7 +348,7 @@ func (r *replica) restoreFrom(ctx context.Context, least int64, why error) error
 		return why
 	}
 	if err != nil {
-		return fmt.Errorf("%w; and %v", why, err)
+		return fmt.Errorf("%w; %w: %v", why, errObjects, err)
 	}
 	return r.open(ctx)
 }

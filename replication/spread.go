@@ -51,7 +51,7 @@ func (n *Node) spread() {
 		n.handOver()
 		if time.Since(swept) > sweepInterval {
 			swept = time.Now()
-			n.sweep(given)
+			n.sweep()
 		}
 		select {
 		case <-changed:
@@ -118,6 +118,7 @@ func (n *Node) letGo(r *replica) {
 	r.cancel()
 	<-r.ended
 	applied := r.applied().Offset
+	n.forgetMark(r.number)
 	if err := r.closePartition(); err != nil {
 		n.logger.Warn().Err(err).Int32("partition", r.number).Msg("closing a partition that went to another node")
 	}
@@ -125,11 +126,10 @@ func (n *Node) letGo(r *replica) {
 	if n.ctx.Err() != nil {
 		return
 	}
-	n.marks.forget(r.number)
 	if err := n.store.Leave(r.number); err != nil && !errors.Is(err, os.ErrNotExist) {
 		n.logger.Warn().Err(err).Int32("partition", r.number).Msg("marking the files of a partition that went to another node")
 	}
-	n.catalogTakesOver(r.number)
+	n.catalogTakesOver(r.number, applied)
 	n.copies.Load().at[r.number].Store(nil)
 	n.logger.Info().Int32("partition", r.number).Int64("offset", applied).Msg("partition let go")
 	n.stateChanged()
@@ -144,8 +144,13 @@ func (n *Node) LeaveGroup(ctx context.Context) error {
 	return n.group.Leave(ctx)
 }
 
-// sweep removes the files of partitions that went elsewhere long ago, or that take room that is needed.
-func (n *Node) sweep(given []int32) {
+// sweep removes the files of partitions that went elsewhere long ago, or that take room that is needed. What isn't known to be elsewhere
+// stays: while the group can't be asked, these may be the only files that there are.
+func (n *Node) sweep() {
+	given, fresh := n.group.Current()
+	if !fresh {
+		return
+	}
 	pressed := errors.Is(n.store.Room(), store.ErrDiskReserve)
 	for partition := range n.count() {
 		if n.replica(partition) != nil || slices.Contains(given, partition) || !n.store.Has(partition) {

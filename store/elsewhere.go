@@ -22,17 +22,18 @@ func (s *Store) PutElsewhere(apex zones.Name, partition int32) {
 // RemoveElsewhere says that a zone is not hosted any more. It means nothing for a zone that an open partition has.
 func (s *Store) RemoveElsewhere(apex zones.Name) { s.hot.removeElsewhere(apex) }
 
-// ReplaceElsewhere says which zones a partition has that was closed for good. It goes through the whole index, while others use
-// it. The caller sees to it that nothing else is said of the partition meanwhile.
-func (s *Store) ReplaceElsewhere(partition int32, hosted iter.Seq[zones.Name]) {
+// ReplaceElsewhere says what has become of the zones of a partition that was closed for good: of each apex, whether it is hosted. What
+// isn't mentioned is as the partition had it. It goes through the whole index, while others use it. The caller sees to it that nothing
+// else is said of the partition meanwhile.
+func (s *Store) ReplaceElsewhere(partition int32, said iter.Seq2[zones.Name, bool]) {
 	if s.Partition(partition) != nil {
 		return
 	}
-	keep := make(map[zones.Name]bool)
-	for apex := range hosted {
-		keep[zones.Name(strings.Clone(string(apex)))] = true
+	hosted := make(map[zones.Name]bool)
+	for apex, is := range said {
+		hosted[zones.Name(strings.Clone(string(apex)))] = is
 	}
-	s.hot.replaceElsewhere(partition, keep)
+	s.hot.replaceElsewhere(partition, hosted)
 }
 
 func (h *hotSet) putElsewhere(apex zones.Name, partition int32) {
@@ -52,24 +53,25 @@ func (h *hotSet) removeElsewhere(apex zones.Name) {
 	}
 }
 
-// replaceElsewhere makes keep, which it uses up, what the index has of a partition.
-func (h *hotSet) replaceElsewhere(partition int32, keep map[zones.Name]bool) {
-	var changed []zones.Name
+// replaceElsewhere takes the slots of a partition's zones away, and makes said, which it uses up, what the index has of it.
+func (h *hotSet) replaceElsewhere(partition int32, said map[zones.Name]bool) {
+	var had []zones.Name
 	for apex, v := range h.index.All() {
-		switch {
-		case v.Partition != partition:
-		case v.Slot == noSlot && keep[apex]:
-			delete(keep, apex)
-		default:
-			changed = append(changed, zones.Name(strings.Clone(string(apex))))
+		if v.Partition == partition && v.Slot != noSlot {
+			had = append(had, zones.Name(strings.Clone(string(apex))))
 		}
 	}
-	for _, apex := range changed {
-		h.replace(apex, partition, keep[apex])
-		delete(keep, apex)
+	for _, apex := range had {
+		hosted, ok := said[apex]
+		h.replace(apex, partition, hosted || !ok)
+		delete(said, apex)
 	}
-	for apex := range keep {
-		h.putElsewhere(apex, partition)
+	for apex, hosted := range said {
+		if hosted {
+			h.putElsewhere(apex, partition)
+		} else {
+			h.removeElsewhere(apex)
+		}
 	}
 }
 

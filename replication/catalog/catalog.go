@@ -68,7 +68,7 @@ type Publisher interface {
 type Index interface {
 	PutElsewhere(apex zones.Name, partition int32)
 	RemoveElsewhere(apex zones.Name)
-	ReplaceElsewhere(partition int32, hosted iter.Seq[zones.Name])
+	ReplaceElsewhere(partition int32, said iter.Seq2[zones.Name, bool])
 }
 
 // AllPartitions stands for all of them where Options.Doubt is told of one.
@@ -210,18 +210,19 @@ func (c *Catalog) Get(apex zones.Name) (e Entry, ok bool, err error) {
 	return k.Entry, ok, err
 }
 
-// TakeOver gives the index what is known of a partition that was closed for good.
-func (c *Catalog) TakeOver(ctx context.Context, partition int32) error {
+// TakeOver gives the index what is known of a partition that was closed for good, and that had come to an offset, -1 for none. What
+// was said of it up to there it knew itself, and better: what it did last may not have been read here yet.
+func (c *Catalog) TakeOver(ctx context.Context, partition int32, applied int64) error {
 	c.feedMu.Lock() // or what is read meanwhile would be overwritten by what was known before
 	defer c.feedMu.Unlock()
 	var failed error
-	c.opts.Index.ReplaceElsewhere(partition, func(yield func(zones.Name) bool) {
+	c.opts.Index.ReplaceElsewhere(partition, func(yield func(zones.Name, bool) bool) {
 		for k, err := range c.all(ctx, entryKey(partition, "")) {
 			if err != nil {
 				failed = fmt.Errorf("catalog of partition %d: %w", partition, err)
 				return
 			}
-			if k.Hosted && !yield(k.apex) {
+			if k.Offset > applied && !yield(k.apex, k.Hosted) {
 				return
 			}
 		}

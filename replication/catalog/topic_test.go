@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"maps"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -163,12 +162,15 @@ func (x *index) RemoveElsewhere(apex zones.Name) {
 	delete(x.zones, apex)
 }
 
-func (x *index) ReplaceElsewhere(partition int32, hosted iter.Seq[zones.Name]) {
+func (x *index) ReplaceElsewhere(partition int32, said iter.Seq2[zones.Name, bool]) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	maps.DeleteFunc(x.zones, func(_ zones.Name, p int32) bool { return p == partition })
-	for apex := range hosted {
-		x.zones[apex] = partition
+	for apex, hosted := range said {
+		if hosted {
+			x.zones[apex] = partition
+		} else {
+			delete(x.zones, apex)
+		}
 	}
 	if x.replacing != nil {
 		x.replacing()

@@ -135,7 +135,7 @@ func TestNamespaceMove(t *testing.T) {
 		"takes no more changes", "All 7 zones are equal, and the old namespace is at rest", "What is next")
 	writers.Wait()
 	for _, res := range refusals {
-		if want := "send them to namespace second at http://" + fresh.Admin; res.status != 503 || !strings.Contains(res.body, want) || !strings.Contains(res.body, "for the test") {
+		if want := "send them to namespace second at http://" + fresh.Admin; res.status != 409 || !strings.Contains(res.body, want) || !strings.Contains(res.body, "for the test") {
 			t.Errorf("a writer was refused with %d %s", res.status, res.body)
 		}
 	}
