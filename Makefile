@@ -20,11 +20,14 @@ REAL        := kafka,s3,chaos
 CHAOS       ?= 20s
 # For bench, flags of cmd/balefire-bench: BENCH='-large 0'
 BENCH       ?=
+# For bench-cluster: which parts, and flags of cmd/balefire/clusterbench.
+CLUSTER       ?= .
+CLUSTER_FLAGS ?=
 
-.PHONY: help build run test test-here test-real chaos bench lint vuln fuzz clean
+.PHONY: help build run test test-here test-real chaos bench bench-cluster lint vuln fuzz clean
 
 help: ## list these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 build: ## bin/balefire
 	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/balefire ./cmd/balefire
@@ -52,12 +55,17 @@ bench: build ## figures for this machine, beside NSD and Knot; BENCH='-large 0 -
 	go test -run '^$$' -bench 'Serve|Parse|Append|Resolve|FindHot|FindCold|Apply' -benchmem ./dnsserver/... ./zones/answer ./store
 	PATH=$$PATH:/usr/sbin:/sbin bin/balefire-bench -balefire bin/balefire $(BENCH)
 
+# In its directory, go test shows what is printed while it runs.
+bench-cluster: ## figures of whole clusters, about 15 minutes; CLUSTER='Visible|Far' for some of them, CLUSTER_FLAGS='-rounds 50 -fleet 20' for less
+	.ci/packages real
+	cd cmd/balefire/clusterbench && go test -count=1 -timeout 1h -tags '$(REAL),clusterbench' -run '$(CLUSTER)' -args $(CLUSTER_FLAGS)
+
 lint: ## gofumpt, go mod tidy, go vet, staticcheck
 	@unformatted=$$($(GOFUMPT) -l $(GO_FILES)); \
 	if [ -n "$$unformatted" ]; then echo "gofumpt would change:"; echo "$$unformatted"; exit 1; fi
 	go mod tidy -diff
 	go vet ./...
-	go vet -tags '$(REAL)' ./...
+	go vet -tags '$(REAL),clusterbench' ./...
 	$(STATICCHECK) ./...
 
 vuln: ## known vulnerabilities in what is linked; says so when the database can't be reached

@@ -108,6 +108,9 @@ func (b *Broker) MutualTLS() string { return net.JoinHostPort(b.host, b.tlsPorts
 // SASL is described at TLS.
 func (b *Broker) SASL() string { return net.JoinHostPort(b.host, b.tlsPorts[2]) }
 
+// PID is the broker's process, until it is killed.
+func (b *Broker) PID() int { return b.cmd.Process.Pid }
+
 // Number is the broker's, as Kafka's metadata name it.
 func (b *Broker) Number() int { return b.number }
 
