@@ -3,7 +3,6 @@ package store_test
 import (
 	"fmt"
 	"maps"
-	"slices"
 	"sync"
 	"testing"
 
@@ -144,8 +143,8 @@ func TestElsewhereNeverLost(t *testing.T) {
 		if err := p.Close(); err != nil {
 			t.Fatal(err)
 		}
-		s.ReplaceElsewhere(5, slices.Values([]zones.Name{name("away.example.")}))
-		s.ReplaceElsewhere(0, slices.Values([]zones.Name{name("stays.example.")}))
+		s.ReplaceElsewhere(5, maps.All(map[zones.Name]bool{name("away.example."): true}))
+		s.ReplaceElsewhere(0, maps.All(map[zones.Name]bool{name("stays.example."): true}))
 		var err error
 		if p, err = s.Open(0, storetest.TopicID); err != nil {
 			t.Fatal(err)
@@ -188,7 +187,13 @@ func TestElsewhereTakesNoSlot(t *testing.T) {
 			t.Errorf("%d zones of a closed partition are in memory", got.HotZones)
 		}
 		s.PutElsewhere(hosted[0], 0) // as the catalog may say again
-		s.ReplaceElsewhere(0, slices.Values(hosted))
+		s.ReplaceElsewhere(0, func(yield func(zones.Name, bool) bool) {
+			for _, apex := range hosted {
+				if !yield(apex, true) {
+					return
+				}
+			}
+		})
 		if got := s.SlotsUsed(); got != 0 {
 			t.Errorf("%d slots are used by zones that are elsewhere", got)
 		}
