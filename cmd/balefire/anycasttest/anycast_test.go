@@ -3,10 +3,12 @@
 package anycasttest
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,9 +19,9 @@ import (
 )
 
 const (
-	anycast = "192.0.2.53"
-	zone    = `$ORIGIN example.test.
-$TTL 60
+	anycast  = "192.0.2.53"
+	zoneName = "example.test."
+	zone     = `$TTL 60
 @ SOA ns1 hostmaster 1 7200 900 1209600 300
 @ NS ns1
 ns1 A 192.0.2.53
@@ -85,10 +87,19 @@ func await(t *testing.T, limit time.Duration, what string, holds func() bool) {
 	}
 }
 
-// TestKafkaAnycast is one story: both sites, one killed and back, one cut off from the log, one told to end.
-func TestKafkaAnycast(t *testing.T) {
-	binaryDir := t.TempDir()
-	binary, err := balefiretest.Build(binaryDir)
+// world is some sites, each with BIRD and the check from deploy, and a router that hears all of them.
+type world struct {
+	t      *testing.T
+	broker *kafkatest.Broker
+	router *balefiretest.Namespace
+	routes string // the socket of the router's BIRD
+	sites  []*site
+}
+
+// newWorld starts everything, and waits until all sites are announced. more are a node's further arguments and variables, by its site.
+func newWorld(t *testing.T, names []string, more func(*site) (args, env []string)) *world {
+	t.Helper()
+	binary, err := balefiretest.Build(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,64 +112,87 @@ func TestKafkaAnycast(t *testing.T) {
 		t.Fatal(err)
 	}
 	backbone, internet := balefiretest.NewNetwork(t), balefiretest.NewNetwork(t)
-	broker := kafkatest.StartOn(t, backbone.Host())
-	router := internet.Namespace()
-	routing := fmt.Sprintf("router id %s;\nprotocol device { }\nprotocol kernel { ipv4 { export all; }; }\n", router.Address)
-	var sites []*site
-	for _, name := range []string{"a", "b"} {
+	w := &world{t: t, broker: kafkatest.StartOn(t, backbone.Host()), router: internet.Namespace()}
+	routing := fmt.Sprintf("router id %s;\nprotocol device { }\nprotocol kernel { ipv4 { export all; }; }\n", w.router.Address)
+	for _, name := range names {
 		s := &site{t: t, name: name, ns: backbone.Namespace(), dir: t.TempDir()}
 		outside := internet.Attach(s.ns)
 		s.ns.Run("ip", "address", "add", anycast+"/32", "dev", "lo")
-		s.ns.Run("ip", "route", "add", "default", "via", router.Address)
+		s.ns.Run("ip", "route", "add", "default", "via", w.router.Address)
+		args, env := more(s)
 		s.how = balefiretest.How{
 			Binary: binary, Dir: s.dir, DNS: []string{anycast + ":53"}, Admin: s.ns.Address + ":8053", Wrap: s.ns.Wrap(),
-			Args: []string{
-				"--brokers", broker.Address(), "--partitions", "2", "--region", name, "--node-id", "site-" + name,
-				"--store-disk-reserve", "64MiB",
-			},
+			Args: append([]string{
+				"--brokers", w.broker.Address(), "--partitions", "4", "--node-id", "site-" + name, "--store-disk-reserve", "64MiB",
+			}, args...),
+			Env: env,
 		}
 		s.server = balefiretest.Launch(t, s.how)
 		config := strings.NewReplacer(
-			"198.51.100.2", outside, "198.51.100.1", router.Address, "65001", "65001",
+			"198.51.100.2", outside, "198.51.100.1", w.router.Address, "65001", "65001",
 		).Replace(string(recipe))
 		socket := bird(t, s.ns, config)
 		run(t, s.ns.Wrap(), filepath.Join(deploy, "anycast-check"), "http://"+s.how.Admin+"/readyz", "anycast", socket)
-		routing += fmt.Sprintf("protocol bgp %s {\n  local %s as 65000;\n  neighbor %s as 65001;\n  ipv4 { import all; export none; };\n}\n", name, router.Address, outside)
-		sites = append(sites, s)
+		routing += fmt.Sprintf("protocol bgp %s {\n  local %s as 65000;\n  neighbor %s as 65001;\n  ipv4 { import all; export none; };\n}\n", name, w.router.Address, outside)
+		w.sites = append(w.sites, s)
 	}
-	routes := bird(t, router, routing)
-	for _, s := range sites {
+	w.routes = bird(t, w.router, routing)
+	for _, s := range w.sites {
 		if err := s.server.AwaitReady(time.Minute); err != nil {
 			t.Fatalf("%v\n%s", err, s.server.Log())
 		}
 	}
-	announced := func(name string) bool {
-		out, err := exec.Command("birdc", "-s", routes, "show", "route", "protocol", name).CombinedOutput()
-		return err == nil && strings.Contains(string(out), anycast)
-	}
-	await(t, time.Minute, "both sites are announced", func() bool { return announced("a") && announced("b") })
+	await(t, time.Minute, "all sites are announced", func() bool {
+		return !slices.ContainsFunc(w.sites, func(s *site) bool { return !w.announced(s) })
+	})
+	return w
+}
 
-	importZone(t, sites[0])
-	// answering is the site that a client gets to, and whether its answer is right.
-	answering := func() string {
-		ask := func(args ...string) string {
-			line := append(router.Wrap(), append([]string{"dig", "+short", "+time=1", "+tries=1", "@" + anycast}, args...)...)
-			out, err := exec.Command(line[0], line[1:]...).Output()
-			if err != nil {
-				return ""
-			}
-			return strings.TrimSpace(string(out))
-		}
-		if ask("www.example.test.", "A") != "192.0.2.1" {
+// announced reports whether the router hears the address from a site.
+func (w *world) announced(s *site) bool {
+	out, err := exec.Command("birdc", "-s", w.routes, "show", "route", "protocol", s.name).CombinedOutput()
+	return err == nil && strings.Contains(string(out), anycast)
+}
+
+// ask asks at the address, from a namespace.
+func ask(from *balefiretest.Namespace, args ...string) string {
+	line := append(from.Wrap(), append([]string{"dig", "+short", "+time=1", "+tries=1", "@" + anycast}, args...)...)
+	out, err := exec.Command(line[0], line[1:]...).Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// answering is the site that answers in a namespace, when its answers are right; "" otherwise.
+func answering(from *balefiretest.Namespace, zones ...string) string {
+	for _, zone := range zones {
+		if ask(from, "www."+zone, "A") != "192.0.2.1" {
 			return ""
 		}
-		return strings.Trim(ask("CH", "TXT", "id.server."), `"`)
+	}
+	return strings.Trim(ask(from, "CH", "TXT", "id.server."), `"`)
+}
+
+// TestKafkaAnycast is one story: both sites, one drained and back, killed and back, cut off from the log, told to end.
+func TestKafkaAnycast(t *testing.T) {
+	w := newWorld(t, []string{"a", "b"}, func(s *site) (args, env []string) { return []string{"--region", s.name}, nil })
+	sites := w.sites
+	sites[0].importZones(zoneName)
+	answering := func() string { return answering(w.router, zoneName) }
+	announced := func(name string) bool {
+		return w.announced(sites[slices.IndexFunc(sites, func(s *site) bool { return s.name == name })])
 	}
 	await(t, 30*time.Second, "an answer", func() bool { return answering() == "site-a" || answering() == "site-b" })
 	first, second := sites[0], sites[1]
 	if answering() == "site-b" {
 		first, second = second, first
 	}
+
+	// Drained: the other one answers whoever comes by the route; who comes all the same is answered here. And back.
+	w.drain(first, second, zoneName)
+	first.cli("node", "drain", "--undo")
+	await(t, 20*time.Second, "the site is announced again", func() bool { return announced(first.name) })
 
 	// Killed: the other one answers. Back: announced again.
 	first.server.Kill()
@@ -171,7 +205,7 @@ func TestKafkaAnycast(t *testing.T) {
 
 	// Cut off from the log, both of them: nobody withdraws, and answers go on.
 	for _, s := range sites {
-		s.ns.Cut(broker.Address())
+		s.ns.Cut(w.broker.Address())
 	}
 	for end := time.Now().Add(8 * time.Second); time.Now().Before(end); {
 		if !announced("a") || !announced("b") {
@@ -197,15 +231,63 @@ func TestKafkaAnycast(t *testing.T) {
 	await(t, 20*time.Second, "the other site answers", func() bool { return answering() == "site-"+second.name })
 }
 
-func importZone(t *testing.T, s *site) {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "example.test.zone")
-	if err := os.WriteFile(file, []byte(zone), 0o600); err != nil {
-		t.Fatal(err)
+// drain drains a site, and looks that readiness goes first, then the route, and that it answers to the end; the other one has
+// the clients.
+func (w *world) drain(s, other *site, zones ...string) {
+	w.t.Helper()
+	s.cli("node", "drain")
+	if res, err := s.server.HTTP().Get("http://" + s.how.Admin + "/readyz"); err != nil || res.StatusCode != 503 {
+		w.t.Errorf("a drained site: %v, %v", res, err)
+	} else {
+		res.Body.Close()
 	}
-	cmd := exec.Command(s.how.Binary, "zone", "import", file, "--server", "http://"+s.how.Admin)
+	await(w.t, 20*time.Second, "the route is withdrawn", func() bool { return !w.announced(s) })
+	await(w.t, 20*time.Second, "the other site answers", func() bool { return answering(w.router, zones...) == "site-"+other.name })
+	if got := answering(s.ns, zones...); got != "site-"+s.name {
+		w.t.Errorf("a drained site that is asked directly: %q answered", got)
+	}
+}
+
+// cli runs a command with a site's node, which must succeed, and returns what it printed.
+func (s *site) cli(args ...string) string {
+	s.t.Helper()
+	cmd := exec.Command(s.how.Binary, append(args, "--server", "http://"+s.how.Admin)...)
 	cmd.Env = balefiretest.Environ("BALEFIRE_TOKEN=" + balefiretest.Token)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("import: %v\n%s\n%s", err, out, s.server.Log())
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("%v: %v\n%s\n%s", args, err, out, s.server.Log())
 	}
+	return string(out)
+}
+
+// holds is how many partitions the site's node has.
+func (s *site) holds() int {
+	s.t.Helper()
+	var status struct {
+		Nodes []struct {
+			ID         string
+			Partitions []struct{ State string }
+		}
+	}
+	if err := json.Unmarshal([]byte(s.cli("cluster", "status", "-o", "json")), &status); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, n := range status.Nodes {
+		if n.ID == "site-"+s.name {
+			return len(n.Partitions)
+		}
+	}
+	return 0
+}
+
+// importZones makes zones that are alike.
+func (s *site) importZones(names ...string) {
+	s.t.Helper()
+	dir := s.t.TempDir()
+	for _, name := range names {
+		if err := os.WriteFile(filepath.Join(dir, name+"zone"), []byte("$ORIGIN "+name+"\n"+zone), 0o600); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	s.cli("zone", "import", dir)
 }

@@ -2,6 +2,8 @@ package contract
 
 import (
 	"net"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -88,6 +90,22 @@ func TestDrain(t *testing.T) {
 	if res := n.call("GET", "/readyz", ""); res.status != 200 {
 		t.Errorf("after a restart: %d %s", res.status, res.body)
 	}
+}
+
+// TestUnit: what systemd says of the unit in deploy, with the program where the unit wants it: nothing; and that it exposes little.
+func TestUnit(t *testing.T) {
+	t.Parallel()
+	unit, err := os.ReadFile("../../../deploy/balefire.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := write(t, t.TempDir(), "balefire.service", strings.ReplaceAll(string(unit), "/usr/local/bin/balefire", binary))
+	// A setting that it does not know is no failure to it, but a line of its errors.
+	if out, err := exec.Command("systemd-analyze", "verify", "--man=no", file).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+	// In tenths, as systemd counts: 100 is a unit without any hardening.
+	tool(t, "systemd-analyze", "security", "--offline=yes", "--threshold=20", "--no-pager", file)
 }
 
 // TestSupervisor: systemd is told when the node answers, that it lives, and when it stops.
