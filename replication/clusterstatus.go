@@ -58,7 +58,7 @@ func textOf(err error) string {
 
 // groupStatus is how far the groups are; unbounded is why it isn't known how far the log goes.
 func (n *Node) groupStatus(ctx context.Context, bounds map[int32]mutationlog.Bounds, unbounded error) []GroupStatus {
-	if n.group == nil {
+	if n.group.Load() == nil {
 		own := GroupStatus{Region: n.opts.Region, Group: n.opts.Group, Err: textOf(unbounded)}
 		for r := range n.replicas() {
 			if b, ok := bounds[r.number]; ok {
@@ -134,8 +134,8 @@ func nodeStatus(p *gossip.Peer) NodeStatus {
 // Troubles returns what is wrong with how the namespace is set up, as far as this node sees it: two nodes with one id, clocks that
 // differ, a region's name used in two places.
 func (n *Node) Troubles() (troubles []string) {
-	if n.group != nil {
-		s := n.group.Status()
+	if n.group.Load() != nil {
+		s := n.group.Load().Status()
 		if s.Fault != nil {
 			troubles = append(troubles, fmt.Sprintf("the replica group: %v", s.Fault))
 		} else if s.Trying != nil {
@@ -156,7 +156,7 @@ func (n *Node) Troubles() (troubles []string) {
 
 // sharesGroup reports whether other nodes have partitions of this node's group.
 func (n *Node) sharesGroup() bool {
-	given, fresh := n.group.Current()
+	given, fresh := n.group.Load().Current()
 	return fresh && len(given) < int(n.count())
 }
 
