@@ -206,7 +206,7 @@ func (n *Node) BackUp(ctx context.Context, partitions []int32) (made []BackupMad
 	if n.opts.Backup.Objects == nil {
 		return nil, errors.New("this node has no object store for backups: set backup.url")
 	}
-	if n.backups == nil || n.count() == 0 {
+	if n.count() == 0 || n.backups == nil { // in this order: backups are set before the count
 		return nil, errors.New("the namespace is not known yet")
 	}
 	for r := range n.replicas() {

@@ -85,7 +85,7 @@ func TestSuccessorIsAsFar(t *testing.T) {
 		t.Error("b is taken for a successor that is further than it is")
 	}
 	committed := map[int32]int64{partition: 7}
-	eventually(t, a, "a is in its group", func() bool { _, fresh := a.group.Current(); return fresh })
+	eventually(t, a, "a is in its group", func() bool { _, fresh := a.group.Load().Current(); return fresh })
 	a.due(committed, 0)
 	if len(committed) > 0 {
 		t.Error("of a partition that is b's, a remembers what it has committed")

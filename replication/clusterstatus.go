@@ -60,7 +60,7 @@ func (n *Node) groupStatus(ctx context.Context, bounds map[int32]mutationlog.Bou
 	if n.count() == 0 {
 		return nil // the group is not known before the namespace is
 	}
-	if n.group == nil {
+	if n.group.Load() == nil {
 		own := GroupStatus{Region: n.opts.Region, Group: n.opts.Group, Err: textOf(unbounded)}
 		for r := range n.replicas() {
 			if b, ok := bounds[r.number]; ok {

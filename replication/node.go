@@ -108,10 +108,10 @@ type Node struct {
 	work   sync.WaitGroup
 	close  sync.Once
 
-	copies  atomic.Pointer[copies]          // nil until the number of partitions is known
-	catalog atomic.Pointer[catalog.Catalog] // nil without brokers, and until then
-	group   *assignment.Assignment          // set before copies; nil for a node that has every partition
-	region  *region                         // nil for a node that knows no other
+	copies  atomic.Pointer[copies]                // nil until the number of partitions is known
+	catalog atomic.Pointer[catalog.Catalog]       // nil without brokers, and until then
+	group   atomic.Pointer[assignment.Assignment] // nil for a node that has every partition, and until copies is set
+	region  *region                               // nil for a node that knows no other
 
 	changedState chan struct{} // capacity 1: the others are to be told something
 	cameFurther  chan struct{} // capacity 1: something is to be committed
@@ -193,7 +193,7 @@ func Start(opts Options) (_ *Node, err error) {
 		if err = n.takePartitions(); err != nil {
 			n.cancel()
 			n.work.Wait()
-			return nil, errors.Join(err, n.region.close(), n.log.Close())
+			return nil, errors.Join(err, n.leaveGroup(), n.region.close(), n.log.Close())
 		}
 	}
 	n.work.Go(n.run)
@@ -224,10 +224,11 @@ func (n *Node) run() {
 func (n *Node) takePartitions() error {
 	n.backups = n.backupsOf(n.log.TopicID())
 	if !n.log.Status().Embedded && n.opts.Group != "" {
-		var err error
-		if n.group, err = n.joinGroup(); err != nil {
+		group, err := n.joinGroup()
+		if err != nil {
 			return err
 		}
+		n.group.Store(group)
 	}
 	n.copies.Store(newCopies(n.log.Partitions(), n.log.TopicID()))
 	n.remember()
@@ -239,7 +240,7 @@ func (n *Node) takePartitions() error {
 		n.catalog.Store(c)
 		n.work.Go(func() { n.followCatalog(c) })
 	}
-	if n.group != nil {
+	if n.group.Load() != nil {
 		n.work.Go(n.spread)
 		n.work.Go(n.commit)
 		n.work.Go(n.registerGroup)
@@ -340,7 +341,7 @@ func (n *Node) PartitionOf(apex zones.Name) (partition int32, ok bool) {
 // that was applied long ago is store.ErrNoOutcome; a partition that has stopped, ErrHalted. When ctx ends while others than
 // this node lack it, a *MissingError comes with the outcome.
 func (n *Node) Wait(ctx context.Context, position store.Position, scope Scope) (store.Outcome, error) {
-	if scope != ThisNode && n.group == nil && !n.log.Status().Embedded {
+	if scope != ThisNode && n.group.Load() == nil && !n.log.Status().Embedded {
 		return store.Outcome{}, fmt.Errorf("wait for %s: %w", position, ErrScope)
 	}
 	r := n.replica(position.Partition)
@@ -352,7 +353,7 @@ func (n *Node) Wait(ctx context.Context, position store.Position, scope Scope) (
 		return store.Outcome{}, fmt.Errorf("wait for %s: %w", position, err)
 	}
 	n.saw(position.Partition, position.Offset)
-	if scope == ThisNode || n.group == nil {
+	if scope == ThisNode || n.group.Load() == nil {
 		return outcome, nil
 	}
 	var apex zones.Name
@@ -392,6 +393,14 @@ func (n *Node) alarm(partition int32, zone zones.Name, err error) {
 	n.alarms = append(n.alarms, Alarm{Partition: partition, Zone: zone, Err: err, Time: time.Now()})
 }
 
+// leaveGroup ends this node's part in its group until it is started again.
+func (n *Node) leaveGroup() error {
+	if group := n.group.Load(); group != nil {
+		return group.Close()
+	}
+	return nil
+}
+
 // Close stops applying, then closes the log and the store. It waits for those who read.
 func (n *Node) Close() error {
 	var err error
@@ -404,10 +413,7 @@ func (n *Node) Close() error {
 		if n.copies.Load() != nil {
 			n.mark()
 		}
-		if n.group != nil {
-			err = errors.Join(err, n.group.Close())
-		}
-		err = errors.Join(err, n.region.close())
+		err = errors.Join(err, n.leaveGroup(), n.region.close())
 		if c := n.catalog.Load(); c != nil {
 			err = errors.Join(err, c.Close())
 		}

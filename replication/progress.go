@@ -53,7 +53,7 @@ func (n *Node) commit() {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(n.ctx, commitWait)
-		err := n.group.Commit(ctx, due)
+		err := n.group.Load().Commit(ctx, due)
 		cancel()
 		if err != nil {
 			if !failing && n.ctx.Err() == nil {
@@ -76,7 +76,7 @@ func (n *Node) commit() {
 // due is what is to be committed: partitions that have come further, and one of them when the catalog has. read is how far
 // the catalog was read then.
 func (n *Node) due(committed map[int32]int64, catalog int64) (due []assignment.Committed, read int64) {
-	given, fresh := n.group.Current()
+	given, fresh := n.group.Load().Current()
 	if !fresh {
 		return nil, catalog // not a member just now
 	}
@@ -143,7 +143,7 @@ func (n *Node) succeededByLog(partition int32, offset int64) bool {
 
 // Reached says of each registered replica group whether it has the record at a position.
 func (n *Node) Reached(ctx context.Context, at store.Position) ([]Reach, error) {
-	if n.group == nil {
+	if n.group.Load() == nil {
 		return []Reach{n.reachedHere(at)}, nil
 	}
 	groups := n.log.Groups()
@@ -285,7 +285,7 @@ func leastCatalog(all []mutationlog.Progress) int64 {
 
 // Groups lists the registered replica groups.
 func (n *Node) Groups(ctx context.Context) ([]GroupInfo, error) {
-	if n.group == nil {
+	if n.group.Load() == nil {
 		return []GroupInfo{{Region: n.opts.Region, Group: n.opts.Group, Members: 1}}, nil
 	}
 	var list []GroupInfo
@@ -304,7 +304,7 @@ var ErrGroupInUse = errors.New("the group still has nodes")
 
 // RetireGroup forgets a group whose nodes are gone for good: nothing waits for it any more.
 func (n *Node) RetireGroup(ctx context.Context, region, group string) error {
-	if n.group == nil {
+	if n.group.Load() == nil {
 		return fmt.Errorf("the log is embedded in this node: its group is the only one: %w", ErrGroupInUse)
 	}
 	err := n.log.RetireGroup(ctx, region, group)

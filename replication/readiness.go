@@ -26,8 +26,8 @@ func (n *Node) Ready() (ready bool, reasons []string) {
 		}
 		return false, []string{reason}
 	}
-	if n.group != nil {
-		given, fresh := n.group.Current()
+	if n.group.Load() != nil {
+		given, fresh := n.group.Load().Current()
 		for _, partition := range given {
 			// A topic with more partitions than the namespace has is the log's trouble, and nothing to wait for.
 			if partition < n.count() && n.replica(partition) == nil && !n.wasReady.Load() {
@@ -36,7 +36,7 @@ func (n *Node) Ready() (ready bool, reasons []string) {
 		}
 		if len(given) == 0 && !fresh && !n.wasReady.Load() {
 			reason := "the replica group has not said yet which partitions are this node's"
-			if s := n.group.Status(); s.Fault != nil {
+			if s := n.group.Load().Status(); s.Fault != nil {
 				reason += ": " + s.Fault.Error()
 			} else if s.Trying != nil {
 				reason += ": " + s.Trying.Error()

@@ -45,8 +45,8 @@ func (n *Node) spread() {
 	defer tick.Stop()
 	var swept time.Time
 	for {
-		changed := n.group.Changed()
-		given, _ := n.group.Current()
+		changed := n.group.Load().Changed()
+		given, _ := n.group.Load().Current()
 		n.assign(given)
 		n.handOver()
 		if time.Since(swept) > sweepInterval {
@@ -138,16 +138,16 @@ func (n *Node) letGo(r *replica) {
 // LeaveGroup takes this node out of its replica group for good: its partitions go to the other nodes of the group, and it answers
 // from each until that one is ready. A restart brings it back.
 func (n *Node) LeaveGroup(ctx context.Context) error {
-	if n.group == nil {
+	if n.group.Load() == nil {
 		return errors.New("this node is in no replica group: nobody could take its partitions over")
 	}
-	return n.group.Leave(ctx)
+	return n.group.Load().Leave(ctx)
 }
 
 // sweep removes the files of partitions that went elsewhere long ago, or that take room that is needed. What isn't known to be elsewhere
 // stays: while the group can't be asked, these may be the only files that there are.
 func (n *Node) sweep() {
-	given, fresh := n.group.Current()
+	given, fresh := n.group.Load().Current()
 	if !fresh {
 		return
 	}

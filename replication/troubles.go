@@ -49,7 +49,7 @@ func (n *Node) groupTroubles() (troubles []string) {
 	if !n.inGroup() {
 		return nil
 	}
-	if s := n.group.Status(); s.Fault != nil {
+	if s := n.group.Load().Status(); s.Fault != nil {
 		troubles = append(troubles, fmt.Sprintf("the replica group: %v", s.Fault))
 	} else if s.Trying != nil {
 		troubles = append(troubles, fmt.Sprintf("the replica group, just now: %v", s.Trying))
@@ -94,11 +94,11 @@ func (n *Node) backupTroubles() []string {
 }
 
 // inGroup reports whether this node is a member of a replica group, as far as is known yet.
-func (n *Node) inGroup() bool { return n.count() > 0 && n.group != nil }
+func (n *Node) inGroup() bool { return n.count() > 0 && n.group.Load() != nil }
 
 // sharesGroup reports whether other nodes have partitions of this node's group.
 func (n *Node) sharesGroup() bool {
-	given, fresh := n.group.Current()
+	given, fresh := n.group.Load().Current()
 	return fresh && len(given) < int(n.count())
 }
 
