@@ -32,8 +32,19 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	fmt.Printf("%d processors, %s, %s\n", runtime.NumCPU(), runtime.Version(), time.Now().UTC().Format(time.DateOnly))
+	fmt.Printf("%d processors, %s, %s; tasks that wanted one of them in the last minute: %s\n",
+		runtime.NumCPU(), runtime.Version(), time.Now().UTC().Format(time.DateOnly), waiting())
 	return m.Run()
+}
+
+// waiting is the load average: with more than a few, figures are of the machine's other work.
+func waiting() string {
+	load, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	first, _, _ := strings.Cut(string(load), " ")
+	return first
 }
 
 // durations are measured times.
@@ -48,9 +59,9 @@ func (d durations) at(quantile float64) time.Duration {
 	return sorted[min(len(d)-1, int(quantile*float64(len(d))))]
 }
 
-// spread is p50, p99 and the largest, as cells of a row.
+// spread is the median, two quantiles and the number, as cells of a row.
 func (d durations) spread() []string {
-	return []string{short(d.at(0.5)), short(d.at(0.99)), short(d.at(1)), fmt.Sprint(len(d))}
+	return []string{short(d.at(0.5)), short(d.at(0.9)), short(d.at(0.99)), fmt.Sprint(len(d))}
 }
 
 // short is a time with three digits.

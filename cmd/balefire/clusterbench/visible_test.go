@@ -66,7 +66,7 @@ const (
 
 // TestVisible: from the acknowledgement to the new answer.
 func TestVisible(t *testing.T) {
-	columns := []string{"log", "acknowledged", "asked", "p50", "p99", "largest", "changes"}
+	columns := []string{"log", "acknowledged", "asked", "p50", "p90", "p99", "changes"}
 	heading("From the API's acknowledgement to the new answer in DNS, in the log's region", columns...)
 	pause := between(5*time.Millisecond, 30*time.Millisecond)
 	t.Run("embedded", func(t *testing.T) {
@@ -115,7 +115,7 @@ func acknowledged(query string) string {
 // TestFar: the same, for a region that the log is far away from. The node that is written through is near.
 func TestFar(t *testing.T) {
 	heading(fmt.Sprintf("The same, asked in a region with %s between node and log, one way", *farDelay),
-		"log", "acknowledged", "p50", "p99", "largest", "changes")
+		"log", "acknowledged", "p50", "p90", "p99", "changes")
 	proxy := balefiretest.NewProxy(t, "127.0.0.1", "")
 	broker := kafkatest.StartBehind(t, proxy)
 	proxy.Delay(*farDelay)
