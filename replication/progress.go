@@ -91,13 +91,18 @@ func (n *Node) due(committed map[int32]int64, catalog int64) (due []assignment.C
 		if !slices.Contains(given, r.number) || !n.Holds(r.number) {
 			continue
 		}
-		applied := r.applied()
+		open := r.opened()
+		if open == nil {
+			continue
+		}
+		// Settled, not applied: whoever waits for the group may ask DNS at once.
+		next := open.Settled() + 1
 		last := read != catalog && len(due) == 0 // says how far the catalog was read
-		if before, ok := committed[r.number]; ok && before >= applied.Offset+1 && !last {
+		if before, ok := committed[r.number]; ok && before >= next && !last {
 			continue
 		}
 		p := mutationlog.Progress{
-			Partition: r.number, Next: applied.Offset + 1, Epoch: applied.LeaderEpoch,
+			Partition: r.number, Next: next, Epoch: open.Applied().LeaderEpoch,
 			Time: now, Node: n.opts.NodeID, Caught: r.lastCaughtUp(now), Catalog: read,
 		}
 		due = append(due, assignment.Committed{Partition: p.Partition, Next: p.Next, LeaderEpoch: p.Epoch, Metadata: p.Metadata()})
