@@ -25,6 +25,9 @@ type fault struct {
 	times int
 }
 
+// outageTimes is how many times longer than other faults the log is out of reach.
+const outageTimes = 6
+
 var faults = []fault{
 	{name: "kill -9", times: 3, do: func(ctx context.Context, c *cluster, rng *rand.Rand) {
 		n := c.any(rng)
@@ -105,6 +108,8 @@ var faults = []fault{
 		for _, p := range c.proxies {
 			p.Cut()
 		}
+		c.expectRefusal(c.any(rng))
+		pause(ctx, outageTimes**faultTime) // minutes, in the long form
 		c.expectRefusal(c.any(rng))
 		for _, p := range c.proxies {
 			p.Heal()
