@@ -290,6 +290,20 @@ func TestTopicIsAnother(t *testing.T) {
 					t.Errorf("it answers %q", got)
 				}
 				n.fails(1, "nothing was changed", "record", "set", "example.com.", "www", "A", "60", "192.0.2.1")
+				alarms := func() (lines int) {
+					for line := range strings.Lines(n.Log()) {
+						if strings.Contains(line, `"message":"alarm"`) && strings.Contains(line, c.wanted[0]) {
+							lines++
+						}
+					}
+					return lines
+				}
+				if err := n.Await(20*time.Second, "raising an alarm", func() bool { return alarms() > 0 || c.name == "made again" }); err != nil {
+					t.Error(err)
+				}
+				if got := alarms(); got > 1 { // of the log, not of each partition
+					t.Errorf("%d alarms:\n%s", got, n.Log())
+				}
 				n = n.again()
 			}
 		})
