@@ -250,6 +250,11 @@ func (c *consumer) remove(s *Stream, why error) {
 		c.mu.Unlock()
 		return
 	}
+	if errors.Is(c.failure, ErrClosed) { // the client is being closed, or is: it takes care of all, and must not be disturbed
+		delete(c.streams, key)
+		c.mu.Unlock()
+		return
+	}
 	c.client.RemoveConsumePartitions(map[string][]int32{s.topic: {s.partition}})
 	for from := c.round; c.round == from && !c.stopped; {
 		c.interrupt()

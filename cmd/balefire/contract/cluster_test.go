@@ -63,7 +63,7 @@ func TestClusterOfOne(t *testing.T) {
 		t.Errorf("%d records in all, want 2", records)
 	}
 	rows(t, n.cli("cluster", "status", "--partitions"),
-		row("eu", "a", "3 of 3", "0", "0s"), row("eu", "a", "n1", "ready", "3 ready", ".*"), row("2", "n1", "ready", "-?[0-9]+"))
+		row("eu", "a", "3 of 3", "0", "0s"), row("eu", "a", "n1", "ready", "3 ready", ".*"), row("2", "n1", "ready", "-?[0-9]+", ".*"))
 	rows(t, n.cli("group", "list"), row("eu", "a", "1"))
 	n.fails(1, "the only one", "group", "retire", "eu", "a")
 	n.fails(1, "does not reach", "change", "show", "0@4711")
