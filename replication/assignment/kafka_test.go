@@ -13,28 +13,35 @@ import (
 	"balefire/replication/kafkatest"
 )
 
-// TestKafka runs the suite on Apache Kafka, by both protocols.
-func TestKafka(t *testing.T) {
+// The suite on Apache Kafka, by both protocols at once: most of it waits for sessions to end.
+func TestKafkaClassic(t *testing.T) {
+	t.Parallel()
+	b := onKafka(t, Classic)
+	t.Run("Mixed", func(t *testing.T) { testMixed(t, b) })
+}
+
+func TestKafkaConsumer(t *testing.T) {
+	t.Parallel()
+	b := onKafka(t, Consumer)
+	t.Run("TwoWithOneID", func(t *testing.T) { testConsumerTwoWithOneID(t, b) })
+}
+
+// onKafka runs the suite on a broker of its own, which it returns.
+func onKafka(t *testing.T, protocol string) backend {
 	broker := kafkatest.Start(t)
 	b := backend{
 		client: []kgo.Opt{kgo.SeedBrokers(broker.Address())}, dial: new(net.Dialer).DialContext, stop: broker.Kill, start: broker.Restart,
-		protocol: Classic, session: 6 * time.Second, patience: 2 * time.Minute,
+		protocol: protocol, session: 6 * time.Second, patience: 2 * time.Minute,
 	}
 	admin := kadm.NewClient(b.admin(t))
 	b.await(t, "a broker", func() bool { _, err := admin.ListTopics(b.deadline(t)); return err == nil })
-	for _, protocol := range []string{Classic, Consumer} {
-		t.Run(protocol, func(t *testing.T) {
-			for name, test := range suiteOf(protocol) {
-				t.Run(name, func(t *testing.T) {
-					b := b
-					b.protocol = protocol
-					test(t, &b)
-				})
-			}
+	for name, test := range suiteOf(protocol) {
+		t.Run(name, func(t *testing.T) {
+			b := b
+			test(t, &b)
 		})
 	}
-	t.Run("Mixed", func(t *testing.T) { testMixed(t, b) })
-	t.Run("ConsumerTwoWithOneID", func(t *testing.T) { testConsumerTwoWithOneID(t, b) })
+	return b
 }
 
 // While the setting is being changed, node by node, a group has members of both protocols, and each partition once.
@@ -59,7 +66,6 @@ func testMixed(t *testing.T, b backend) {
 
 // By the broker's protocol it is the second that is kept out.
 func testConsumerTwoWithOneID(t *testing.T, b backend) {
-	b.protocol = Consumer
 	topic := b.topic(t)
 	first := b.join(t, topic, "one")
 	b.spread(t, first)
