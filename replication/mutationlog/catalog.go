@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -144,12 +145,15 @@ func (l *Log) complainOfCatalog(ctx context.Context, catalog topic, trouble erro
 	}
 	var found []Complaint
 	if trouble == nil {
-		found, trouble = l.examine(ctx, examined{l.catalogs, catalog, "compact", -1})
+		var err error
+		if found, err = l.examine(ctx, examined{l.catalogs, catalog, "compact", -1}); err != nil {
+			return // the next look tells: a topic that was made just now is not known to every broker
+		}
 	}
 	seen = trouble == nil
 	if trouble != nil {
-		if ctx.Err() != nil || errors.Is(trouble, context.DeadlineExceeded) {
-			return // the next look tells
+		if ctx.Err() != nil || errors.Is(trouble, context.DeadlineExceeded) || errors.Is(trouble, kerr.TopicAlreadyExists) {
+			return // the next look tells; another node was faster
 		}
 		found = []Complaint{{
 			Topic: l.catalogs, Setting: "existence", Have: trouble.Error(), Want: "a compacted topic with one partition",
