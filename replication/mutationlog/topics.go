@@ -190,7 +190,8 @@ func mismatchedID(name string, recorded, found [16]byte) error {
 func (l *Log) create(ctx context.Context, name string, partitions int32, brokers int) (topic, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	replicas := int16(min(brokers, 3))
+	// One of three brokers may be the first that is up: a topic that it made alone would live on it alone.
+	replicas := int16(min(max(brokers, len(l.opts.Brokers)), 3))
 	settings := map[string]*string{settingCleanup: value("delete"), settingRetention: value("-1"), settingBytes: value("-1")}
 	switch {
 	case l.embedded != nil:

@@ -83,6 +83,7 @@ func (c *cluster) suffer(faults []fault) {
 	chosen := regexp.MustCompile(*only)
 	faults = slices.DeleteFunc(slices.Clone(faults), func(f fault) bool { return !chosen.MatchString(f.name) })
 	if *faultTime == 0 {
+		faults = slices.DeleteFunc(faults, func(f fault) bool { return f.long })
 		rng.Shuffle(len(faults), func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })
 		faults = faults[:min(len(faults), someFaults)]
 	}
