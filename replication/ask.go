@@ -96,7 +96,7 @@ func (n *Node) Ask(h store.Holding, q answer.Question, client netip.Addr, buf []
 	holders := n.holders(h.Partition)
 	if len(holders) == 0 {
 		n.metrics.asked("no-holder")
-		return buf, fmt.Errorf("partition %d: %w", h.Partition, ErrNoHolder)
+		return buf, n.unanswered(h, fmt.Errorf("partition %d: %w", h.Partition, ErrNoHolder))
 	}
 	ctx, cancel := context.WithTimeout(n.ctx, askPatience)
 	defer cancel()
@@ -107,7 +107,7 @@ func (n *Node) Ask(h store.Holding, q answer.Question, client netip.Addr, buf []
 		var err error
 		if buf, from, err = n.region.relay.Ask(ctx, holders, request, buf[:0]); err != nil {
 			n.metrics.asked("failed")
-			return buf, fmt.Errorf("partition %d: %w", h.Partition, err)
+			return buf, n.unanswered(h, fmt.Errorf("partition %d: %w", h.Partition, err))
 		}
 		offset, err := readReply(buf, least, a)
 		if err == nil || errors.Is(err, store.ErrNoZone) {
@@ -119,9 +119,15 @@ func (n *Node) Ask(h store.Holding, q answer.Question, client netip.Addr, buf []
 		holders = slices.DeleteFunc(slices.Clone(holders), func(p relay.Peer) bool { return p.ID == from })
 		if len(holders) == 0 {
 			n.metrics.asked("failed")
-			return buf, fmt.Errorf("partition %d: answer of %s: %w", h.Partition, from, err)
+			return buf, n.unanswered(h, fmt.Errorf("partition %d: answer of %s: %w", h.Partition, from, err))
 		}
 	}
+}
+
+// unanswered says now and then why questions get no answer, and returns err.
+func (n *Node) unanswered(h store.Holding, err error) error {
+	n.unasked.Warn().Err(err).Stringer("zone", h.Apex).Msg("a question about a zone that is elsewhere gets no answer")
+	return err
 }
 
 var errReply = errors.New("not an answer as nodes give it")

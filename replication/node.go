@@ -117,9 +117,10 @@ type Node struct {
 	cameFurther  chan struct{} // capacity 1: something is to be committed
 	freed        chan struct{} // a partition was let go
 
-	marking  sync.Mutex  // held from the look at the partitions until it is written what was seen
-	wasReady atomic.Bool // in this process
-	answers  sync.Pool   // of *answer.Answer, for questions of other nodes
+	marking  sync.Mutex     // held from the look at the partitions until it is written what was seen
+	wasReady atomic.Bool    // in this process
+	answers  sync.Pool      // of *answer.Answer, for questions of other nodes
+	unasked  zerolog.Logger // of questions that other nodes did not answer: a few each second
 
 	strangers, namesakes, objects atomic.Pointer[string] // troubles; nil for none
 
@@ -151,6 +152,7 @@ func Start(opts Options) (_ *Node, err error) {
 		opts: opts, logger: opts.Logger,
 		changedState: make(chan struct{}, 1), cameFurther: make(chan struct{}, 1), freed: make(chan struct{}),
 	}
+	n.unasked = opts.Logger.Sample(&zerolog.BurstSampler{Burst: 4, Period: time.Second})
 	n.answers.New = func() any { return new(answer.Answer) }
 	n.metrics = newMetrics(n)
 	opts.Log.Dir = filepath.Join(opts.Dir, "log")

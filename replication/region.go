@@ -39,7 +39,8 @@ type region struct {
 
 // routes say whom to ask for each partition. They are made anew when gossip says something new.
 type routes struct {
-	holders      [][]relay.Peer // by partition
+	holders      [][]relay.Peer // by partition; last those that gossip has lost
+	living       []int          // how many of them gossip has not lost
 	fingerprints map[[32]byte]bool
 }
 
@@ -137,21 +138,33 @@ func (n *Node) SetReadiness(ready, draining bool) {
 	}
 }
 
-// holders returns whom to ask for a partition, best first. The slice is shared.
+// holders returns whom to ask for a partition, best first; last those that gossip has lost: it may be all that does not reach them. The
+// slice is shared.
 func (n *Node) holders(partition int32) []relay.Peer {
+	all, _ := n.whoHolds(partition)
+	return all
+}
+
+// Holders returns the nodes of the region that say that they hold a partition, best first, without this one; when there are none, those
+// that said so before gossip lost them. The slice is shared.
+func (n *Node) Holders(partition int32) []relay.Peer {
+	all, living := n.whoHolds(partition)
+	if living > 0 {
+		return all[:living:living]
+	}
+	return all
+}
+
+func (n *Node) whoHolds(partition int32) (all []relay.Peer, living int) {
 	if n.region == nil || n.region.relay == nil {
-		return nil
+		return nil, 0
 	}
 	known := n.region.routes.Load()
 	if known == nil || int(partition) >= len(known.holders) {
-		return nil
+		return nil, 0
 	}
-	return known.holders[partition]
+	return known.holders[partition], known.living[partition]
 }
-
-// Holders returns the nodes of the region that say that they hold a partition, best first, without this one. The slice is
-// shared.
-func (n *Node) Holders(partition int32) []relay.Peer { return n.holders(partition) }
 
 // Peer returns a node of the region; ok is false when it is not known, or takes no questions.
 func (n *Node) Peer(id string) (p relay.Peer, ok bool) {
@@ -162,7 +175,7 @@ func (n *Node) Peer(id string) (p relay.Peer, ok bool) {
 	if known == nil || known.Relay == "" {
 		return p, false
 	}
-	return relay.Peer{ID: known.ID, Address: known.Relay, Fingerprint: known.Fingerprint}, true
+	return asPeer(known), true
 }
 
 // Saw notes that this node has answered from a position of a partition, or acknowledged it: none of its answers may be from
@@ -187,7 +200,7 @@ func (n *Node) listen() {
 
 // route makes the routes of a map.
 func (n *Node) route(m *gossip.Map) {
-	next := &routes{holders: make([][]relay.Peer, n.count()), fingerprints: make(map[[32]byte]bool)}
+	next := &routes{holders: make([][]relay.Peer, n.count()), living: make([]int, n.count()), fingerprints: make(map[[32]byte]bool)}
 	var everybody []relay.Peer
 	for _, p := range m.Peers() {
 		if p.ID == n.opts.NodeID || p.Relay == "" {
@@ -195,7 +208,7 @@ func (n *Node) route(m *gossip.Map) {
 		}
 		next.fingerprints[p.Fingerprint] = true
 		if p.Alive {
-			everybody = append(everybody, relay.Peer{ID: p.ID, Address: p.Relay, Fingerprint: p.Fingerprint})
+			everybody = append(everybody, asPeer(p))
 		}
 	}
 	for partition := range next.holders {
@@ -203,8 +216,14 @@ func (n *Node) route(m *gossip.Map) {
 		for _, state := range []gossip.State{gossip.Ready, gossip.Leaving} {
 			for _, h := range m.Holders(int32(partition)) {
 				if h.Claim.State == state && h.Peer.Relay != "" {
-					next.holders[partition] = append(next.holders[partition], relay.Peer{ID: h.Peer.ID, Address: h.Peer.Relay, Fingerprint: h.Peer.Fingerprint})
+					next.holders[partition] = append(next.holders[partition], asPeer(h.Peer))
 				}
+			}
+		}
+		next.living[partition] = len(next.holders[partition])
+		for _, h := range m.Lost(int32(partition)) {
+			if h.Peer.Relay != "" {
+				next.holders[partition] = append(next.holders[partition], asPeer(h.Peer))
 			}
 		}
 	}
@@ -212,6 +231,10 @@ func (n *Node) route(m *gossip.Map) {
 	if n.region.relay != nil && !n.HoldsAll() {
 		n.region.relay.Prepare(everybody)
 	}
+}
+
+func asPeer(p *gossip.Peer) relay.Peer {
+	return relay.Peer{ID: p.ID, Address: p.Relay, Fingerprint: p.Fingerprint}
 }
 
 // succeeded reports whether another node of this node's group is ready for a partition that was given to it, and has come to an

@@ -201,6 +201,33 @@ func TestRegionWithTwoGroups(t *testing.T) {
 	}
 }
 
+// A node that gossip has lost is asked all the same: that may be all that does not reach it.
+func TestRegionAsksTheLost(t *testing.T) {
+	g := newRegion(t)
+	a := ready(t, g.start(g.options("a", "one")))
+	g.write(a, storetest.Create("lost.test.", storetest.Set("www.lost.test.", 60, zones.TypeA, "192.0.2.1")))
+	b := ready(t, g.start(g.options("b", "one")))
+	eventually(t, b, "each has some of the partitions", func() bool { return len(g.holding(a)) == 4 && len(g.holding(b)) == 4 })
+	if g.everywhere("www.lost.test.") != 1 {
+		t.Fatal("the zone is at one of two nodes")
+	}
+	asker, holder := a, b
+	if h := a.Find(zones.MustParseName("www.lost.test."), zones.TypeA); h.Status == store.Here {
+		h.Release()
+		asker, holder = b, a
+	}
+	if err := holder.region.gossip.Close(); err != nil { // without a word to the others
+		t.Fatal(err)
+	}
+	eventually(t, asker, "the holder is lost", func() bool { return !asker.region.gossip.Map().Peer(holder.opts.NodeID).Alive })
+	for range 20 {
+		rcode, records, err := g.resolve(asker, "www.lost.test.")
+		if err != nil || rcode != answer.NoError || records != 1 {
+			t.Fatalf("%v with %d records, %v", rcode, records, err)
+		}
+	}
+}
+
 // While partitions go from node to node, nobody is left without an answer that another node of the region has not, either: a node
 // joins, and leaves for good, and every zone is asked for at every node all the time.
 func TestRegionHandsOver(t *testing.T) {

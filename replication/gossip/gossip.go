@@ -306,13 +306,13 @@ func (g *Gossip) tick(seen bool) {
 	forgotten := g.ledger.forgetDead(now, g.timings.Forget)
 	moved := g.own.refresh(g.ledger)
 	g.own.tellPositions(g.ledger, now, g.timings.Positions)
-	silent := ""
+	doubtful := ""
 	if len(g.ask) == 0 {
-		silent = g.ledger.silent(now, 2*g.timings.Positions, g.timings.Rejoin)
+		doubtful = g.ledger.doubtful(now, 2*g.timings.Positions, g.timings.Rejoin)
 	}
 	g.mu.Unlock()
-	if silent != "" {
-		g.ask <- silent // only this goroutine sends, so there is room
+	if doubtful != "" {
+		g.ask <- doubtful // only this goroutine sends, so there is room
 	}
 	switch {
 	case forgotten > 0 || moved:

@@ -219,6 +219,9 @@ func TestHalvesMeetAgain(t *testing.T) {
 		if m := all[3].Map(); m.Peer("node1") == nil || m.Peer("node1").Alive || len(m.Peer("node1").Claims) != 1 || m.Peer("node1").Left {
 			t.Errorf("what was cut off is kept, as not alive: %v", describe(m))
 		}
+		if m := all[3].Map(); len(m.Holders(0)) != 0 || len(m.Lost(0)) != 1 || m.Lost(0)[0].Peer.ID != "node1" || len(m.Lost(3)) != 0 {
+			t.Errorf("partition 0 is lost with node1, and no other: holders %v, lost %v", m.Holders(0), m.Lost(0))
+		}
 		all[0].Claim(ready(100))
 		await(t, all[3], "nothing of what was cut off", func(m *Map) bool { return len(m.Peers()) == 2 })
 		r.separate(nil)
@@ -226,6 +229,63 @@ func TestHalvesMeetAgain(t *testing.T) {
 			await(t, g, "everyone again", living(ids...))
 		}
 		await(t, all[3], "what was claimed meanwhile", func(m *Map) bool { return holders(100, "node1")(m) && holders(0)(m) })
+	})
+}
+
+// TestHeardAgain: a node that is taken for dead and has not heard so itself is found by what it says, and not by the next whole exchange.
+func TestHeardAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegion(t)
+		r.timings.Exchange, r.timings.Rejoin = 24*time.Hour, 24*time.Hour
+		ids := []string{"node1", "node2", "node3", "node4"}
+		var all []*Gossip
+		for _, id := range ids {
+			all = append(all, r.start(id, nil))
+		}
+		for _, g := range all {
+			await(t, g, "everyone", living(ids...))
+		}
+		r.separate(func(address string) bool { return address == "10.0.0.4:7946" })
+		for _, g := range all[:3] {
+			await(t, g, "that node4 is gone", living("node1", "node2", "node3"))
+		}
+		time.Sleep(3 * time.Second) // until nobody tells that any more; node4, which nobody confirms it to, still takes the others for alive
+		if !living(ids...)(all[3].Map()) {
+			t.Fatal("node4 has lost the others")
+		}
+		r.separate(nil)
+		begin := time.Now()
+		all[3].Claim(ready(7))
+		for _, g := range all[:3] {
+			await(t, g, "node4's claim", holders(7, "node4"))
+		}
+		if took := time.Since(begin); took > 10*r.timings.Positions {
+			t.Errorf("it was back after %s", took)
+		}
+	})
+}
+
+// TestLeftIsLeft: nobody looks for a node that has said goodbye, nor is it lost.
+func TestLeftIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegion(t)
+		n1, n2 := r.start("node1", nil), r.start("node2", nil)
+		n2.Claim(ready(2))
+		await(t, n1, "node2's claim", holders(2, "node2"))
+		if err := n2.Leave(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		await(t, n1, "that node2 left", living("node1"))
+		if lost := n1.Map().Lost(2); len(lost) != 0 {
+			t.Errorf("lost %v", lost)
+		}
+		n1.mu.Lock()
+		defer n1.mu.Unlock()
+		record := n1.ledger.records["node2"]
+		record.seen = record.since.Add(time.Second)
+		if address := n1.ledger.doubtful(time.Now().Add(time.Hour), time.Second, time.Second); address != "" {
+			t.Errorf("%s is to be asked", address)
+		}
 	})
 }
 

@@ -17,7 +17,7 @@ type record struct {
 	alive   bool      // memberlist says so
 	address string    // of its gossip, HOST:PORT; empty: not heard yet
 	since   time.Time // it became alive, or stopped to be so
-	asked   time.Time // for its record, when it was alive and nothing had been heard of it
+	asked   time.Time // for its record
 	seen    time.Time
 	skew    time.Duration
 
@@ -161,16 +161,27 @@ func (l *ledger) forgetDead(now time.Time, after time.Duration) (forgotten int) 
 	return forgotten
 }
 
-// silent returns the address of a node that has been alive for so long without that its record was heard, and was not asked for it
-// since the pause began; empty: there is none. Rumours reach all but a few by chance.
-func (l *ledger) silent(now time.Time, after, pause time.Duration) string {
+// doubtful returns the address of a node that is to be asked; empty: there is none. It is one that has been alive for so long without that
+// its record was heard, since rumours reach all but a few by chance; or one that is taken for dead and has been heard of since:
+// others pass on what it says, or it does itself, and it does not know that it has to contradict. A node is asked again after a pause.
+func (l *ledger) doubtful(now time.Time, after, pause time.Duration) string {
 	for _, r := range l.records {
-		if r.alive && r.sections[key{kind: kindMember}].sequence == 0 && now.Sub(r.since) >= after && now.Sub(r.asked) >= pause {
+		silent := r.alive && r.sections[key{kind: kindMember}].sequence == 0 && now.Sub(r.since) >= after && now.Sub(r.asked) >= pause
+		if silent || now.Sub(r.asked) >= after && r.heardSinceDeath() {
 			r.asked = now
 			return r.address
 		}
 	}
 	return ""
+}
+
+// heardSinceDeath reports whether a node that is taken for dead, and did not say goodbye, has said something new since.
+func (r *record) heardSinceDeath() bool {
+	if r.alive || r.address == "" || !r.seen.After(r.since) {
+		return false
+	}
+	p := r.show()
+	return p != nil && !p.Left
 }
 
 // living are the nodes that memberlist takes for alive, this one included.

@@ -333,6 +333,8 @@ func (a *ask) end(ctx context.Context, err error) (out []byte, from string, _ er
 		from = winner.peer.to.ID
 		err = nil
 	case errors.Is(err, ErrClosed):
+	case err != nil && last != nil:
+		err = fmt.Errorf("%w: %w; %s: %s", ErrUnreachable, err, last.peer.to.ID, last.status)
 	case err != nil:
 		err = fmt.Errorf("%w: %w", ErrUnreachable, err)
 	case failed > 0 || last == nil:

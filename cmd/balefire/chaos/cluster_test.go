@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -274,12 +275,14 @@ func (c *cluster) awaitWrites() {
 	}
 }
 
-// said is the end of what each node has logged.
+// said is the end of what each node has logged, without what gossip has to say.
 func (c *cluster) said() string {
 	var all strings.Builder
 	for _, n := range c.nodes {
-		lines := strings.Split(strings.TrimSpace(n.server.Log()), "\n")
-		fmt.Fprintf(&all, "-- %s\n%s\n", n.id, strings.Join(lines[max(0, len(lines)-25):], "\n"))
+		lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(n.server.Log()), "\n"), func(line string) bool {
+			return strings.Contains(line, `"part":"gossip"`)
+		})
+		fmt.Fprintf(&all, "-- %s\n%s\n", n.id, strings.Join(lines[max(0, len(lines)-40):], "\n"))
 	}
 	return all.String()
 }

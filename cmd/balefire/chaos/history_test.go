@@ -227,7 +227,8 @@ func (h *history) read(ctx context.Context, rng *rand.Rand) {
 			}
 			h.retried.Add(1)
 			if other == nil {
-				return
+				pause(ctx, pace)
+				continue
 			}
 			if again := question(other); again != nil {
 				if ctx.Err() != nil {

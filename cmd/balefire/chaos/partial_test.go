@@ -72,7 +72,7 @@ var partialFaults = []fault{
 		pause(ctx, time.Duration(rng.IntN(int(10*time.Second))))
 		n.ns.Heal()
 	}},
-	{name: "relay cut", long: true, do: func(ctx context.Context, c *cluster, rng *rand.Rand) {
+	{name: "relay cut", do: func(ctx context.Context, c *cluster, rng *rand.Rand) {
 		n := c.any(rng)
 		n.ns.Cut(":" + relayPort)
 		pause(ctx, time.Duration(rng.IntN(int(5*time.Second))))

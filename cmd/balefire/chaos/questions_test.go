@@ -1,7 +1,6 @@
 package chaos
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -24,7 +23,7 @@ func ask(server, name string, qtype uint16) (*dns.Msg, error) {
 		return nil, err
 	}
 	if a.Rcode == dns.RcodeServerFailure {
-		return nil, errors.New("SERVFAIL")
+		return nil, fmt.Errorf("SERVFAIL for %s", name)
 	}
 	return a, nil
 }
