@@ -83,7 +83,6 @@ func (c *cluster) suffer(faults []fault) {
 	chosen := regexp.MustCompile(*only)
 	faults = slices.DeleteFunc(slices.Clone(faults), func(f fault) bool { return !chosen.MatchString(f.name) })
 	if *faultTime == 0 {
-		faults = slices.DeleteFunc(faults, func(f fault) bool { return f.long })
 		rng.Shuffle(len(faults), func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })
 		faults = faults[:min(len(faults), someFaults)]
 	}
@@ -102,6 +101,9 @@ func (c *cluster) suffer(faults []fault) {
 		}
 		c.t.Logf("%s: %d rounds in %s", f.name, rounds, time.Since(began).Round(time.Millisecond))
 		c.t.Log(c.h.report())
+	}
+	if c.shape.nodes > 1 {
+		c.t.Logf("partitions were let go to another node %d times", c.moved+moves(c.nodes...))
 	}
 	cancel()
 	done.Wait()

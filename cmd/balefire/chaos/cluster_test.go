@@ -45,6 +45,7 @@ type cluster struct {
 	nodes   []*node
 	small   *node          // the one with a small disk, if any
 	joined  int            // nodes that came later
+	moved   int            // partitions that nodes let go before they left
 	hits    map[string]hit // by region
 	last    string         // the region that was hit last
 	places  places         // those that clients know
@@ -149,7 +150,16 @@ func (c *cluster) leave(n *node, drained bool) {
 	}
 	c.places.remove(n.place)
 	n.stop()
+	c.moved += moves(n)
 	c.nodes = without(c.nodes, n)
+}
+
+// moves counts how often nodes let a partition go to another one.
+func moves(nodes ...*node) (count int) {
+	for _, n := range nodes {
+		count += strings.Count(n.server.Log(), `"message":"partition let go"`)
+	}
+	return count
 }
 
 // seeds are the brokers' addresses as the nodes of a region know them.

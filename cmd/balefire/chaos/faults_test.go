@@ -21,8 +21,6 @@ import (
 type fault struct {
 	name string
 	do   func(ctx context.Context, c *cluster, rng *rand.Rand)
-	// long keeps it out of everyday testing: it is not always survived yet.
-	long bool
 	// times is how many times as long as the others it goes on; 0 is once.
 	times int
 }

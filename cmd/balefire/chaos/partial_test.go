@@ -40,7 +40,7 @@ func TestKafkaPartialFaults(t *testing.T) {
 var partialFaults = []fault{
 	{name: "partitions move", times: 5, do: func(_ context.Context, c *cluster, rng *rand.Rand) {
 		old := c.anyToLeave(rng)
-		if rng.IntN(4) == 0 { // its partitions are nobody's in this group until it is missed
+		if rng.IntN(8) == 0 { // its partitions are nobody's in this group until it is missed
 			c.places.remove(old.place)
 			old.kill()
 			c.nodes = without(c.nodes, old)
