@@ -117,10 +117,11 @@ type Node struct {
 	cameFurther  chan struct{} // capacity 1: something is to be committed
 	freed        chan struct{} // a partition was let go
 
-	marking  sync.Mutex     // held from the look at the partitions until it is written what was seen
-	wasReady atomic.Bool    // in this process
-	answers  sync.Pool      // of *answer.Answer, for questions of other nodes
-	unasked  zerolog.Logger // of questions that other nodes did not answer: a few each second
+	marking  sync.Mutex                // held from the look at the partitions until it is written what was seen
+	wasReady atomic.Bool               // in this process
+	ownReady atomic.Pointer[time.Time] // when it was ready but for others; nil: not yet
+	answers  sync.Pool                 // of *answer.Answer, for questions of other nodes
+	unasked  zerolog.Logger            // of questions that other nodes did not answer: a few each second
 
 	strangers, namesakes, objects atomic.Pointer[string] // troubles; nil for none
 

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"sync"
+	"time"
 
 	"balefire/replication/mutationlog"
 )
@@ -55,6 +56,9 @@ func (n *Node) Ready() (ready bool, reasons []string) {
 			reasons = append(reasons, reason)
 		}
 	}
+	if len(reasons) == 0 && !was {
+		reasons = n.uncovered()
+	}
 	if len(reasons) == 0 && !n.indexWhole() {
 		reasons = append(reasons, "the catalog of the zones in other partitions has not been read to its end yet")
 	}
@@ -62,6 +66,30 @@ func (n *Node) Ready() (ready bool, reasons []string) {
 		n.wasReady.Store(true)
 	}
 	return len(reasons) == 0, reasons
+}
+
+// othersPatience is how long a node that has its own partitions waits at most for others of its region to have theirs. What is held is better than
+// nothing, and who is missing may be missing for long.
+const othersPatience = time.Minute
+
+// uncovered says which partitions nobody of the region has yet, for a node that could pass questions on.
+func (n *Node) uncovered() (reasons []string) {
+	if n.region == nil || n.region.relay == nil {
+		return nil
+	}
+	began := time.Now()
+	if !n.ownReady.CompareAndSwap(nil, &began) {
+		began = *n.ownReady.Load()
+	}
+	if time.Since(began) > othersPatience {
+		return nil
+	}
+	for partition := range n.count() {
+		if _, living := n.whoHolds(partition); living == 0 && !n.Holds(partition) {
+			reasons = append(reasons, fmt.Sprintf("partition %d is another node's, and nobody in the region has it yet", partition))
+		}
+	}
+	return reasons
 }
 
 // forgetMark forgets, also for after a crash, that a partition was near the log's end that is being let go, before others are asked

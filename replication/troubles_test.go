@@ -89,7 +89,11 @@ func TestRegionInTwoPlaces(t *testing.T) {
 		t.Errorf("in one place: %q", list)
 	}
 	g.gossip = nil // the next one is somewhere else
-	c := ready(t, g.start(g.looking("c", "main")))
+	c := g.start(g.looking("c", "main"))
+	eventually(t, c, "its own partitions are there, and those of nobody that it knows are missed", func() bool {
+		_, reasons := c.Ready()
+		return len(g.holding(c)) > 0 && len(reasons) > 0 && strings.Contains(reasons[0], "nobody in the region has it yet")
+	})
 	troubled(t, a, "c in group near/main, but unknown to gossip", "is the region's name used in two places")
 	troubled(t, b, "c in group near/main")
 	troubled(t, c, "a, b in group near/main")

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -317,6 +318,32 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	if _, err := s.Open(0, storetest.TopicID); !errors.Is(err, store.ErrCorrupt) {
 		t.Errorf("a database without META: %v", err)
+	}
+}
+
+// Whatever octet of META is changed, it is damage, and never another topic or a newer format.
+func TestDamagedMeta(t *testing.T) {
+	opts := storetest.Options(t, t.TempDir())
+	s, p := storetest.Open(t, opts)
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	meta := filepath.Join(opts.Dir, "partitions", "000", "META")
+	written, err := os.ReadFile(meta)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range written {
+		for _, flip := range []byte{1, 2, 4, 8, 0x20, 0xff} {
+			damaged := bytes.Clone(written)
+			damaged[i] ^= flip
+			if err := os.WriteFile(meta, damaged, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Open(0, storetest.TopicID); !errors.Is(err, store.ErrCorrupt) {
+				t.Errorf("%q: %v", damaged, err)
+			}
+		}
 	}
 }
 

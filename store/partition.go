@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math"
 	"os"
 	"path/filepath"
@@ -73,6 +74,8 @@ type meta struct {
 	Format    int    `json:"format"`
 	Partition int32  `json:"partition"`
 	TopicID   string `json:"topic_id"`
+	// Sum is the CRC-32C, in hex, of the text without it. Programs before it wrote none.
+	Sum string `json:"crc32c,omitempty"`
 }
 
 const (
@@ -89,8 +92,20 @@ func (m meta) text() ([]byte, error) {
 	return append(b, '\n'), err
 }
 
+// summed returns m with its sum.
+func (m meta) summed() (meta, error) {
+	m.Sum = ""
+	b, err := m.text()
+	m.Sum = fmt.Sprintf("%08x", crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+	return m, err
+}
+
 func writeMeta(dir string, partition int32, topicID [16]byte) error {
-	b, err := meta{Format: format, Partition: partition, TopicID: hex.EncodeToString(topicID[:])}.text()
+	m, err := meta{Format: format, Partition: partition, TopicID: hex.EncodeToString(topicID[:])}.summed()
+	if err != nil {
+		return err
+	}
+	b, err := m.text()
 	if err != nil {
 		return err
 	}
@@ -106,10 +121,14 @@ func readMeta(dir string) (m meta, topicID [16]byte, err error) {
 	if err := json.Unmarshal(b, &m); err != nil {
 		return m, topicID, fmt.Errorf("%s: %w: %w", metaFile, err, ErrCorrupt)
 	}
+	// Damage may leave JSON that says something else, another topic or format among it.
+	if summed, err := m.summed(); err != nil || m.Sum != "" && m != summed {
+		return m, topicID, fmt.Errorf("%s does not have its checksum: %w", metaFile, ErrCorrupt)
+	}
 	if m.Format > format {
 		return m, topicID, fmt.Errorf("disk format %d, this program knows %d: %w", m.Format, format, ErrNewer)
 	}
-	// Damage may leave JSON that says something else: only what was written is read.
+	// Only what was written is read.
 	if written, err := m.text(); err != nil || !bytes.Equal(b, written) {
 		return m, topicID, fmt.Errorf("%s is not what was written: %w", metaFile, ErrCorrupt)
 	}
