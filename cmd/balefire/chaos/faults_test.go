@@ -64,7 +64,11 @@ var faults = []fault{
 	{name: "join and leave", do: func(ctx context.Context, c *cluster, rng *rand.Rand) {
 		old := c.any(rng)
 		c.joined++
-		n := c.join(old.region, old.group, fmt.Sprintf("%sj%d", old.region+old.group, c.joined))
+		group := old.group
+		if !c.peers { // nodes that can't ask each other can't share: it is one more copy of everything
+			group = fmt.Sprintf("j%d", c.joined)
+		}
+		n := c.join(old.region, group, fmt.Sprintf("%sj%d", old.region+old.group, c.joined))
 		pause(ctx, time.Duration(rng.IntN(int(time.Second))))
 		c.leave(n, c.peers)
 	}},
