@@ -50,7 +50,7 @@ const someFaults = 10
 // The node that has a small disk of its own.
 const (
 	smallSize    = 400 << 20
-	smallReserve = 16 << 20
+	smallReserve = 64 << 20
 )
 
 // shrink gives a node, which is stopped, a small disk.

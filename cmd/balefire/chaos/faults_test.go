@@ -386,15 +386,19 @@ func (c *cluster) fillDisk(ctx context.Context, rng *rand.Rand) {
 	}
 	filler, err := os.Create(filepath.Join(n.root, "filler"))
 	c.must(err)
+	// Fast as logs fill disks at worst, 16 MB a second: who notices that the reserve is reached has it to end what it is at.
 	fill := func(left int64) {
 		for block := make([]byte, 64<<10); free() > left; {
 			if _, err := filler.Write(block); err != nil {
 				return // full
 			}
+			if free() < 2*smallReserve {
+				pause(ctx, 4*time.Millisecond)
+			}
 		}
 	}
 	n.setDown(true) // for writers
-	fill(smallReserve / 2)
+	fill(smallReserve / 8)
 	pause(ctx, time.Second)
 	answers := func(when string) {
 		for range 20 {
