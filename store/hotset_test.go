@@ -99,7 +99,9 @@ func TestKeptAnswersAreUse(t *testing.T) {
 		if !s.Current(busy) {
 			t.Fatalf("put out of memory after %d others came", i)
 		}
-		put(fmt.Sprintf("more%d.test.", i))
+		more := fmt.Sprintf("more%d.test.", i)
+		put(more)
+		s.FindHot(zones.MustParseName(more), zones.TypeA) // each is asked for once
 	}
 	if s.hot.evictions.Load() == 0 {
 		t.Error("nothing was put out")
