@@ -19,7 +19,7 @@ const (
 
 // admit checks the cookie, prepares the one that goes back, and asks the rate limit.
 func (x *exchange) admit(from netip.Addr) admission {
-	q := &x.query
+	q := x.query
 	knowsCookies, valid := false, false
 	if len(x.settings.CookieSecrets) > 0 && q.CookieOption != nil && q.Echo == wire.EchoAll {
 		knowsCookies = true

@@ -78,7 +78,7 @@ func TestCookieVectors(t *testing.T) {
 			for _, text := range tt.secrets {
 				secrets = append(secrets, secretOf(t, text))
 			}
-			x := exchange{settings: &settings{Settings: Settings{CookieSecrets: secrets}}, nanos: tt.now * 1e9}
+			x := exchange{settings: &settings{Settings: Settings{CookieSecrets: secrets}}, nanos: tt.now * 1e9, query: new(wire.Query)}
 			got, err := hex.DecodeString(tt.got)
 			if err != nil {
 				t.Fatal(err)

@@ -41,7 +41,7 @@ func (x *exchange) elsewhere(dst []byte, from netip.Addr) []byte {
 			return x.refuse(dst, wire.ServFail, wire.EDENotReady)
 		}
 	}
-	q := &x.query
+	q := x.query
 	var err error
 	x.far, err = s.opts.Elsewhere.Ask(x.holding, answer.Question{Name: q.Name, Type: q.Type, DNSSEC: q.DO}, from, x.far, &x.answer)
 	switch {

@@ -56,6 +56,7 @@ type tally struct {
 	unreadable uint64 // zones that could not be read
 	asked      uint64 // answered by another node
 	unasked    uint64 // for another node, and not answered
+	kept       uint64 // answered from what was kept
 }
 
 // counters are the sums, for whoever scrapes.
@@ -67,7 +68,7 @@ type counters struct {
 	drops                                                  [dropReasons]atomic.Uint64
 	cookies                                                [2]atomic.Uint64
 	truncated, limited, slipped, slow, unreadable, batches atomic.Uint64
-	asked, unasked                                         atomic.Uint64
+	asked, unasked, kept                                   atomic.Uint64
 }
 
 func (t *tally) query(via transport, q *wire.Query) {
@@ -119,6 +120,7 @@ func (x *exchange) flush() {
 	add(&c.unreadable, t.unreadable)
 	add(&c.asked, t.asked)
 	add(&c.unasked, t.unasked)
+	add(&c.kept, t.kept)
 	c.batches.Add(1)
 	*t = tally{}
 }
@@ -155,6 +157,7 @@ var (
 	descSlow        = desc("slow_lane_total", "Queries over UDP put off to the slow lane.")
 	descUnreadable  = desc("unreadable_total", "Questions answered with SERVFAIL because the zone could not be read.")
 	descElsewhere   = desc("elsewhere_total", "Questions about zones that other nodes have, by whether one of them answered.", "answered")
+	descKept        = desc("answers_kept_total", "Questions answered with an answer that was made before, and is right still.")
 	descPanics      = desc("panics_total", "Queries that made the server panic.")
 	descBatches     = desc("batches_total", "Batches of queries served.")
 	descConnections = desc("tcp_connections", "TCP connections open.")
@@ -188,6 +191,7 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 		t.unreadable += c.unreadable.Load()
 		t.asked += c.asked.Load()
 		t.unasked += c.unasked.Load()
+		t.kept += c.kept.Load()
 		batches += c.batches.Load()
 	}
 	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
@@ -221,6 +225,7 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 	counter(descUnreadable, t.unreadable)
 	counter(descElsewhere, t.asked, "yes")
 	counter(descElsewhere, t.unasked, "no")
+	counter(descKept, t.kept)
 	counter(descPanics, s.panics.Load())
 	counter(descBatches, batches)
 	counter(descRefused, s.tcp.refusedTotal.Load(), "connections")

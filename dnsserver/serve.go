@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"sync"
 
+	"balefire/dnsserver/answercache"
 	"balefire/dnsserver/wire"
 	"balefire/store"
 	"balefire/zones/answer"
@@ -34,7 +35,10 @@ type exchange struct {
 	// distant says that the query that was put off is one for another node.
 	distant bool
 
-	query   wire.Query
+	query   *wire.Query        // of the query being served
+	parsed  wire.Query         // for those who serve one query at a time
+	cache   *answercache.Cache // nil for those who have none
+	hash    uint64             // of the question, in the cache
 	answer  answer.Answer
 	reply   wire.Reply
 	holding store.Holding
@@ -59,20 +63,37 @@ func (x *exchange) begin() {
 // serve is the life of a query: it appends the answer to dst. No reply means that nothing is to be sent; later, that
 // the query is for a slower lane, and nothing was done but to admit it. It never panics.
 func (x *exchange) serve(packet []byte, from netip.Addr, dst []byte) (reply []byte, later bool) {
+	x.parse(packet, &x.parsed)
+	return x.serveParsed(&x.parsed, packet, from, dst)
+}
+
+// parse reads a packet into q.
+func (x *exchange) parse(packet []byte, q *wire.Query) {
+	defer func() {
+		if v := recover(); v != nil {
+			x.server.logPanic(v)
+			q.Verdict = wire.Drop
+		}
+	}()
+	wire.Parse(packet, q)
+}
+
+// serveParsed is serve for a packet that was parsed into q. Of one that has a question, x.hash is the cache's, if there is one.
+func (x *exchange) serveParsed(q *wire.Query, packet []byte, from netip.Addr, dst []byte) (reply []byte, later bool) {
 	defer func() {
 		if v := recover(); v != nil {
 			reply, later = x.recovered(v, dst), false
 		}
 		x.release()
 	}()
+	x.query = q
 	x.reply, x.distant = wire.Reply{ExtendedError: wire.NoExtendedError}, false
-	wire.Parse(packet, &x.query)
 	if x.query.Verdict == wire.Drop {
 		x.count.drop(dropNoQuery)
 		return nil, false
 	}
 	if !x.again {
-		x.count.query(x.via, &x.query)
+		x.count.query(x.via, x.query)
 	}
 	x.reply.UDPSize = uint16(x.settings.UDPSize)
 	x.reply.NSID = x.settings.nsid
@@ -107,7 +128,12 @@ func (x *exchange) serve(packet []byte, from netip.Addr, dst []byte) (reply []by
 
 // ask answers an ordinary question from the zones.
 func (x *exchange) ask(dst []byte, from netip.Addr) (reply []byte, later bool) {
-	q := &x.query
+	q := x.query
+	if x.cache != nil {
+		if reply, ok := x.answerKept(dst); ok {
+			return reply, false
+		}
+	}
 	if x.mayWait {
 		x.holding = x.server.opts.Zones.Find(q.Name, q.Type)
 	} else {
@@ -139,7 +165,12 @@ func (x *exchange) ask(dst []byte, from netip.Addr) (reply []byte, later bool) {
 		return x.refuse(dst, wire.ServFail, wire.EDEOther), false
 	}
 	x.reply.FromAnswer(&x.answer)
-	return x.append(dst, &x.answer), false
+	out, truncated, sections := wire.Compose(dst, q, &x.answer, &x.reply)
+	x.count.reply(x.reply.RCode, truncated)
+	if x.cache != nil && sections.Whole {
+		x.keep(&sections)
+	}
+	return out, false
 }
 
 // refuse appends an answer without records.
@@ -150,7 +181,7 @@ func (x *exchange) refuse(dst []byte, rcode wire.RCode, why wire.ExtendedError) 
 
 // append appends the answer as x.reply says, with the records of a, if any.
 func (x *exchange) append(dst []byte, a *answer.Answer) []byte {
-	out, truncated := wire.Append(dst, &x.query, a, &x.reply)
+	out, truncated := wire.Append(dst, x.query, a, &x.reply)
 	x.count.reply(x.reply.RCode, truncated)
 	return out
 }

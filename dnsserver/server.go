@@ -38,6 +38,8 @@ type Zones interface {
 	Find(qname zones.Name, qtype zones.Type) store.Holding
 	// FindHot is Find for those who must not wait; ok is false when Find is to be called by somebody who may.
 	FindHot(qname zones.Name, qtype zones.Type) (h store.Holding, ok bool)
+	// Current reports whether FindHot would find the same as when it gave the stamp.
+	Current(at store.Stamp) bool
 }
 
 var _ Zones = (*store.Store)(nil)
@@ -54,6 +56,8 @@ type Options struct {
 	Settings Settings
 	// Workers is how many UDP sockets each address gets, each with its own goroutine. Default: GOMAXPROCS.
 	Workers int
+	// AnswerCache is how many octets all UDP workers together keep of answers that they have made. Default 64 MiB; less than 0: none.
+	AnswerCache int
 	// SlowWorkers is how many queries over UDP may wait for a disk at once. Default 64.
 	SlowWorkers int
 	// Exchanges is how many queries over TCP may be under way at once. Default 512.
@@ -98,7 +102,7 @@ const (
 type endpoint struct {
 	addr netip.AddrPort
 	ln   *net.TCPListener
-	udp  []*net.UDPConn
+	udp  []*udpSocket
 }
 
 // ErrStopped means that the server was stopped, or never started.
@@ -111,6 +115,9 @@ func New(opts Options) (*Server, error) {
 	}
 	if opts.Workers <= 0 {
 		opts.Workers = runtime.GOMAXPROCS(0)
+	}
+	if opts.AnswerCache == 0 {
+		opts.AnswerCache = 64 << 20
 	}
 	if opts.SlowWorkers <= 0 {
 		opts.SlowWorkers = 64
@@ -200,11 +207,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return ErrStopped
 	}
 	s.state = stopped
-	past := time.Unix(1, 0)
 	for _, e := range s.endpoints {
 		e.ln.Close() // nothing more is accepted; there is nobody to tell of an error
-		for _, c := range e.udp {
-			_ = c.SetReadDeadline(past) // fails only when closed already
+		for _, socket := range e.udp {
+			socket.end()
 		}
 	}
 	s.mu.Unlock()
@@ -215,6 +221,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.readers.Wait()
 		s.slow.stop()
 		s.distant.stop()
+		s.closeSockets() // not before: those who answer late use them
 		s.conns.Wait()
 		close(done)
 	}()
@@ -225,16 +232,13 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		err = ctx.Err()
 		s.tcp.cutAll()
 	}
-	s.mu.Lock()
-	s.closeSockets()
-	s.mu.Unlock()
 	if err == nil {
 		s.opts.Logger.Info().Msg("stopped answering DNS")
 	}
 	return err
 }
 
-// closeSockets closes what is open; what was closed before does no harm. s.mu is held.
+// closeSockets closes what is open. It is called once.
 func (s *Server) closeSockets() {
 	for _, e := range s.endpoints {
 		e.close()
@@ -243,8 +247,8 @@ func (s *Server) closeSockets() {
 
 func (e *endpoint) close() {
 	e.ln.Close()
-	for _, c := range e.udp {
-		c.Close()
+	for _, socket := range e.udp {
+		socket.close()
 	}
 }
 
@@ -290,9 +294,9 @@ func tryListen(address string, workers int) (*endpoint, error) {
 		return nil, err
 	}
 	tcp := ln.(*net.TCPListener)
-	e := &endpoint{addr: tcp.Addr().(*net.TCPAddr).AddrPort(), ln: tcp}
-	same := net.JoinHostPort(host, fmt.Sprint(e.addr.Port()))
-	if e.udp, err = listenUDP("udp"+family, same, workers); err != nil {
+	at := tcp.Addr().(*net.TCPAddr).AddrPort()
+	e := &endpoint{addr: netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), ln: tcp}
+	if e.udp, err = listenUDP(family, e.addr, workers); err != nil {
 		e.close()
 		return nil, err
 	}

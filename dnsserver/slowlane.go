@@ -95,7 +95,7 @@ func (l *slowLane) pass(x *exchange, j *slowJob) {
 // serveSlow answers what is no ordinary question. None of it is offered yet, so the answers are refusals; what they
 // need of the general DNS library is here, and will be here.
 func (x *exchange) serveSlow(packet, dst []byte) []byte {
-	q := &x.query
+	q := x.query
 	switch {
 	case q.TSIG != 0:
 		return x.refuseKey(packet, dst)

@@ -1,10 +1,11 @@
 package dnsserver
 
 import (
-	"context"
+	"fmt"
 	"net"
 	"net/netip"
-	"syscall"
+	"runtime"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -38,67 +39,125 @@ type udpSlot struct {
 	in, out unix.Iovec
 }
 
+// udpSocket is a socket of its own for one worker: blocking, and not known to the runtime's poller, which costs more than it
+// saves where there is always work.
+type udpSocket struct {
+	fd     int
+	ending atomic.Bool
+}
+
 // udpWorker is one receiving loop, on a socket of its own. The kernel spreads clients over the sockets of
 // an address (SO_REUSEPORT).
 type udpWorker struct {
 	exchange *exchange
-	raw      syscall.RawConn
+	socket   *udpSocket
 	wildcard bool // the socket has no address of its own: answer from the one that was asked
 	slots    [udpBatch]udpSlot
 	in, out  [udpBatch]mmsghdr
-	received int // packets in this batch
-	replies  int // of them, how many get an answer
-	sent     int // of those, how many are done
-	failure  unix.Errno
+	queries  [udpBatch]wire.Query
+	hashes   [udpBatch]uint64
+	replies  int // of the packets in this batch, how many get an answer
 }
 
-// listenUDP opens workers sockets on the same address.
-func listenUDP(network, address string, workers int) (conns []*net.UDPConn, err error) {
-	lc := net.ListenConfig{Control: prepareUDP}
+// listenUDP opens workers sockets on the same address, which is that of the TCP listener.
+func listenUDP(family string, at netip.AddrPort, workers int) (all []*udpSocket, err error) {
 	for range workers {
-		c, err := lc.ListenPacket(context.Background(), network, address)
+		s, err := openUDP(family, at)
 		if err != nil {
-			for _, c := range conns {
-				c.Close()
+			for _, s := range all {
+				s.close()
 			}
 			return nil, err
 		}
-		udp := c.(*net.UDPConn)
-		_ = udp.SetReadBuffer(socketBuffer) // a smaller buffer is slower under bursts, not wrong
-		_ = udp.SetWriteBuffer(socketBuffer)
-		conns = append(conns, udp)
+		all = append(all, s)
 	}
-	return conns, nil
+	return all, nil
 }
 
-// prepareUDP sets what has to be set before bind(2).
-func prepareUDP(network, _ string, c syscall.RawConn) error {
-	var err error
-	if ctlErr := c.Control(func(fd uintptr) {
-		if err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
-			return
+// openUDP opens a socket. A family of "" is one of IPv6 that takes IPv4 as well.
+func openUDP(family string, at netip.AddrPort) (_ *udpSocket, err error) {
+	var domain int
+	var address unix.Sockaddr
+	if at.Addr().Is4() {
+		domain, address = unix.AF_INET, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
+	} else {
+		zone, err := zoneIndex(at.Addr().Zone())
+		if err != nil {
+			return nil, err
 		}
-		if network == "udp6" {
-			// On a socket for both families this tells the address of IPv4 packets too, as a mapped one.
-			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
-		} else {
-			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
-		}
-	}); ctlErr != nil {
-		return ctlErr
+		domain, address = unix.AF_INET6, &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16(), ZoneId: zone}
 	}
-	return err
+	fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			_ = unix.Close(fd)
+		}
+	}()
+	set := func(level, option, value int) {
+		if err == nil {
+			err = unix.SetsockoptInt(fd, level, option, value)
+		}
+	}
+	set(unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	only6 := 0
+	if family == "6" {
+		only6 = 1
+	}
+	if domain == unix.AF_INET6 {
+		set(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only6)
+	}
+	if at.Addr().IsUnspecified() {
+		if domain == unix.AF_INET6 {
+			// On a socket for both families this tells the address of IPv4 packets too, as a mapped one.
+			set(unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+		} else {
+			set(unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("set a socket's options: %w", err)
+	}
+	// A smaller buffer is slower under bursts, not wrong. A privileged process need not ask.
+	for _, option := range [][2]int{{unix.SO_RCVBUF, unix.SO_RCVBUFFORCE}, {unix.SO_SNDBUF, unix.SO_SNDBUFFORCE}} {
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, option[1], socketBuffer) != nil {
+			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, option[0], socketBuffer)
+		}
+	}
+	if err := unix.Bind(fd, address); err != nil {
+		return nil, fmt.Errorf("bind UDP: %w", err)
+	}
+	return &udpSocket{fd: fd}, nil
 }
+
+func zoneIndex(zone string) (uint32, error) {
+	if zone == "" {
+		return 0, nil
+	}
+	i, err := net.InterfaceByName(zone)
+	if err != nil {
+		return 0, err
+	}
+	return uint32(i.Index), nil
+}
+
+// end makes the worker stop when it has served what it has read.
+func (s *udpSocket) end() {
+	s.ending.Store(true)
+	// Says that the socket is not connected, and wakes who waits on it all the same.
+	_ = unix.Shutdown(s.fd, unix.SHUT_RD)
+}
+
+// close gives the socket back. Nobody may use it any more: its number may be another file's next.
+func (s *udpSocket) close() { _ = unix.Close(s.fd) }
 
 func (s *Server) newUDPWorkers(e *endpoint) (workers []*udpWorker) {
-	for _, c := range e.udp {
-		x := &exchange{server: s, via: overUDP}
+	for _, socket := range e.udp {
+		x := &exchange{server: s, via: overUDP, cache: s.newAnswerCache()}
 		s.exchanges = append(s.exchanges, x) // the server's lock is held
-		raw, err := c.SyscallConn()
-		if err != nil {
-			panic(err) // only of a conn that was never made
-		}
-		w := &udpWorker{exchange: x, raw: raw, wildcard: e.addr.Addr().IsUnspecified()}
+		w := &udpWorker{exchange: x, socket: socket, wildcard: e.addr.Addr().IsUnspecified()}
 		for i := range w.slots {
 			slot := &w.slots[i]
 			slot.in.Base, slot.out.Base = &slot.query[0], &slot.reply[0]
@@ -111,87 +170,124 @@ func (s *Server) newUDPWorkers(e *endpoint) (workers []*udpWorker) {
 	return workers
 }
 
-// run serves batches until its socket gets a read deadline, or is closed. While there is work it makes
-// non-blocking system calls only; it waits, in the runtime's poller, when the socket is drained.
+// run serves batches until its socket is ended. It has a thread of its own: while there is work it makes
+// system calls that don't wait, without a word to the scheduler; it waits, with its word, when the socket is drained.
 func (w *udpWorker) run() {
-	receive, transmit := w.receive, w.transmit
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	for {
-		for i := range w.in {
-			h := &w.in[i].hdr
-			h.Namelen, h.Flags = unix.SizeofSockaddrInet6, 0
-			if w.wildcard {
-				h.Control = &w.slots[i].control[0]
-				h.SetControllen(controlLen)
-			}
-		}
-		w.received = 0
-		if err := w.raw.Read(receive); err != nil {
+		received := w.receive()
+		if w.socket.ending.Load() && received == 0 {
 			return
 		}
 		x := w.exchange
 		x.begin()
 		w.replies = 0
-		for i := range w.received {
+		w.parse(received)
+		for i := range received {
 			w.serve(i)
 		}
-		for w.sent = 0; w.sent < w.replies; {
-			w.failure = 0
-			if err := w.raw.Write(transmit); err != nil {
-				break // closed
-			}
-			if w.failure != 0 {
-				x.count.drop(dropSend) // that packet can't be sent; the next ones may
-				w.sent++
-			}
-		}
+		w.transmit()
 		x.flush()
 	}
 }
 
-// receive fills the batch. It returns false to be called again when the socket is readable.
-func (w *udpWorker) receive(fd uintptr) bool {
+// receive fills the batch, waiting for its first packet, and returns how many it has. Once the socket is ended it returns 0 when
+// nothing is left.
+func (w *udpWorker) receive() int {
+	for i := range w.in {
+		h := &w.in[i].hdr
+		h.Namelen, h.Flags = unix.SizeofSockaddrInet6, 0
+		if w.wildcard {
+			h.Control = &w.slots[i].control[0]
+			h.SetControllen(controlLen)
+		}
+	}
+	fd, first := uintptr(w.socket.fd), uintptr(unsafe.Pointer(&w.in[0]))
 	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&w.in[0])), udpBatch, unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, first, udpBatch, unix.MSG_DONTWAIT, 0, 0)
+		if errno == unix.EAGAIN {
+			if w.socket.ending.Load() {
+				return 0
+			}
+			n, _, errno = unix.Syscall6(unix.SYS_RECVMMSG, fd, first, udpBatch, unix.MSG_WAITFORONE, 0, 0)
+		}
+		switch {
+		case errno == 0 && w.socket.ending.Load():
+			return w.withoutEnd(int(n))
+		case errno == 0:
+			return int(n)
+		case errno == unix.EBADF:
+			return 0
+		}
+		// EINTR, or an error of an earlier packet, taken off the socket by this call.
+	}
+}
+
+// withoutEnd leaves out what is no packet: the end of an ended socket reads as packets of no length from nowhere.
+func (w *udpWorker) withoutEnd(n int) int {
+	for n > 0 && w.in[n-1].n == 0 && w.in[n-1].hdr.Namelen == 0 {
+		n--
+	}
+	return n
+}
+
+// transmit sends the replies of the batch.
+func (w *udpWorker) transmit() {
+	fd, sent := uintptr(w.socket.fd), 0
+	for sent < w.replies {
+		first, rest := uintptr(unsafe.Pointer(&w.out[sent])), uintptr(w.replies-sent)
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, fd, first, rest, unix.MSG_DONTWAIT, 0, 0)
+		if errno == unix.EAGAIN {
+			n, _, errno = unix.Syscall6(unix.SYS_SENDMMSG, fd, first, rest, 0, 0, 0)
+		}
 		switch errno {
 		case 0:
-			w.received = int(n)
-			return true
+			sent += int(n)
 		case unix.EINTR:
-		case unix.EAGAIN:
-			return false
 		default:
-			return true // an error of an earlier packet, taken off the socket by this call
+			w.exchange.count.drop(dropSend) // that packet can't be sent; the next ones may
+			sent++
 		}
 	}
 }
 
-// transmit sends what is left of the batch. It returns false to be called again when the socket is writable.
-func (w *udpWorker) transmit(fd uintptr) bool {
-	for w.sent < w.replies {
-		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&w.out[w.sent])), uintptr(w.replies-w.sent), unix.MSG_DONTWAIT, 0, 0)
-		switch errno {
-		case 0:
-			w.sent += int(n)
-		case unix.EINTR:
-		case unix.EAGAIN:
-			return false
-		default:
-			w.failure = errno
-			return true
+// parse reads the packets of the batch, and has what they ask for brought near while it reads the next ones.
+func (w *udpWorker) parse(received int) {
+	cache := w.exchange.cache
+	for i := range received {
+		q := &w.queries[i]
+		w.exchange.parse(w.packet(i), q)
+		if q.Verdict == wire.Ask && cache != nil {
+			w.hashes[i] = cache.Hash(q.Name, q.Type, q.DO)
+			cache.Expect(w.hashes[i])
 		}
 	}
-	return true
+	if cache == nil {
+		return
+	}
+	for i := range received {
+		if w.queries[i].Verdict == wire.Ask {
+			cache.ExpectAnswer(w.hashes[i])
+		}
+	}
+}
+
+func (w *udpWorker) packet(i int) []byte {
+	packet := w.slots[i].query[:w.in[i].n]
+	if w.in[i].hdr.Flags&unix.MSG_TRUNC != 0 {
+		packet = packet[:min(len(packet), wire.HeaderLen)] // what was cut off can't be known: as if it ended after the header
+	}
+	return packet
 }
 
 // serve answers packet i of the batch into the next message that goes out.
 func (w *udpWorker) serve(i int) {
 	slot, h := &w.slots[i], &w.in[i].hdr
 	from := sockaddrIP(slot.name[:h.Namelen])
-	packet := slot.query[:w.in[i].n]
-	if h.Flags&unix.MSG_TRUNC != 0 {
-		packet = packet[:min(len(packet), wire.HeaderLen)] // what was cut off can't be known: as if it ended after the header
-	}
-	reply, later := w.exchange.serve(packet, from, slot.reply[:0])
+	packet := w.packet(i)
+	w.exchange.hash = w.hashes[i]
+	reply, later := w.exchange.serveParsed(&w.queries[i], packet, from, slot.reply[:0])
 	control := 0
 	if w.wildcard && (later || len(reply) > 0) {
 		control = replyControl(slot.control[:int(h.Controllen)])
@@ -229,13 +325,13 @@ func (w *udpWorker) putOff(slot *udpSlot, packet []byte, from netip.Addr, nameLe
 	w.exchange.count.slow++
 	j.packet = append(j.packet[:0], packet...)
 	j.from = from
-	j.back = returnAddress{raw: w.raw, name: slot.name, nameLen: nameLen, control: slot.control, controlLen: control}
+	j.back = returnAddress{socket: w.socket, name: slot.name, nameLen: nameLen, control: slot.control, controlLen: control}
 	lane.put(j)
 }
 
 // returnAddress is where an answer goes to, and comes from, after its batch is gone.
 type returnAddress struct {
-	raw        syscall.RawConn
+	socket     *udpSocket
 	name       [unix.SizeofSockaddrInet6]byte
 	nameLen    uint32
 	control    [controlLen]byte
@@ -252,16 +348,12 @@ func (a *returnAddress) send(message []byte) bool {
 		h.Control = &a.control[0]
 		h.SetControllen(a.controlLen)
 	}
-	var errno unix.Errno
-	err := a.raw.Write(func(fd uintptr) bool {
-		for {
-			_, _, errno = unix.RawSyscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&h)), unix.MSG_DONTWAIT)
-			if errno != unix.EINTR {
-				return errno != unix.EAGAIN
-			}
+	for {
+		_, _, errno := unix.Syscall(unix.SYS_SENDMSG, uintptr(a.socket.fd), uintptr(unsafe.Pointer(&h)), 0)
+		if errno != unix.EINTR {
+			return errno == 0
 		}
-	})
-	return err == nil && errno == 0
+	}
 }
 
 // sockaddrIP returns the address of a struct sockaddr, an IPv4 one mapped into IPv6 as IPv4.

@@ -5,6 +5,7 @@ package dnsserver
 import (
 	"net"
 	"net/netip"
+	"time"
 
 	"balefire/dnsserver/wire"
 )
@@ -21,20 +22,29 @@ type udpWorker struct {
 	reply    [wire.MaxUDPSize]byte
 }
 
+// udpSocket is the one socket of an address.
+type udpSocket struct{ *net.UDPConn }
+
 // listenUDP opens a socket, which all workers share.
-func listenUDP(network, address string, _ int) ([]*net.UDPConn, error) {
-	c, err := net.ListenPacket(network, address)
+func listenUDP(family string, at netip.AddrPort, _ int) ([]*udpSocket, error) {
+	c, err := net.ListenPacket("udp"+family, at.String())
 	if err != nil {
 		return nil, err
 	}
-	return []*net.UDPConn{c.(*net.UDPConn)}, nil
+	return []*udpSocket{{c.(*net.UDPConn)}}, nil
 }
+
+// end makes the workers stop when they have served what they have read.
+func (s *udpSocket) end() { _ = s.SetReadDeadline(time.Unix(1, 0)) } // fails only when closed already
+
+// close gives the socket back.
+func (s *udpSocket) close() { _ = s.Close() }
 
 func (s *Server) newUDPWorkers(e *endpoint) (workers []*udpWorker) {
 	for range s.opts.Workers {
 		x := &exchange{server: s, via: overUDP}
 		s.exchanges = append(s.exchanges, x) // the server's lock is held
-		workers = append(workers, &udpWorker{exchange: x, conn: e.udp[0]})
+		workers = append(workers, &udpWorker{exchange: x, conn: e.udp[0].UDPConn})
 	}
 	return workers
 }

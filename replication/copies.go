@@ -108,12 +108,15 @@ func (n *Node) HoldsAll() bool {
 func (r *replica) noteHolding() {
 	all := r.node.copies.Load()
 	holding := r.partition != nil && r.caughtUp
-	if all.holds[r.number].Swap(holding) == holding {
+	if all.holds[r.number].Load() == holding {
 		return
 	}
-	if holding {
-		all.held.Add(1)
-	} else {
-		all.held.Add(-1)
-	}
+	r.node.store.Doubt(func() { // what is here for one is elsewhere for the other
+		all.holds[r.number].Store(holding)
+		if holding {
+			all.held.Add(1)
+		} else {
+			all.held.Add(-1)
+		}
+	})
 }

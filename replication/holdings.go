@@ -45,6 +45,9 @@ func (n *Node) FindHot(qname zones.Name, qtype zones.Type) (found store.Holding,
 	return found, true
 }
 
+// Current reports whether FindHot would find the same as when it gave the stamp.
+func (n *Node) Current(at store.Stamp) bool { return n.store.Current(at) }
+
 // placed gives up what was found in a partition that is not held: its copy has not caught up, or can't be read, and others may
 // have it whole.
 func (n *Node) placed(found store.Holding) store.Holding {

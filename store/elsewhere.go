@@ -42,7 +42,7 @@ func (h *hotSet) putElsewhere(apex zones.Name, partition int32) {
 	if v, ok := h.index.Get(apex); ok && v.Slot != noSlot {
 		return // its partition is being opened, or was closed and is yet to be given up
 	}
-	h.index.Put(apex, apexes.Value{Partition: partition, Slot: noSlot})
+	h.put(apex, apexes.Value{Partition: partition, Slot: noSlot})
 }
 
 func (h *hotSet) removeElsewhere(apex zones.Name) {

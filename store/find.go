@@ -44,8 +44,39 @@ type Holding struct {
 	Err    error      // when Unavailable
 	// Partition is the zone's, but when NotHosted.
 	Partition int32
-	cold      *coldView
+	// Stamp says for how long FindHot would find the same; zero when that is not known.
+	Stamp Stamp
+	cold  *coldView
 }
+
+// Stamp is a state of what FindHot found for a question: as long as it is Current, FindHot finds the same view for it, so that what was
+// made of it is still right. It has no pointers, and may be kept.
+//
+// The place of a zone in memory has a version, and the division of names among zones an epoch, which change before and after what
+// they are of, and are odd in between. Both are read before it; so nobody who has seen something new finds a stamp of the old
+// to be current after that.
+type Stamp struct {
+	epoch, version uint64
+	slot           uint32
+}
+
+// Words returns a stamp as numbers; StampOf undoes that.
+func (at Stamp) Words() [3]uint64 { return [3]uint64{at.epoch, at.version, uint64(at.slot)} }
+
+// StampOf returns the stamp of which Words made w.
+func StampOf(w [3]uint64) Stamp { return Stamp{epoch: w[0], version: w[1], slot: uint32(w[2])} }
+
+// Current reports whether FindHot would find the same still.
+func (s *Store) Current(at Stamp) bool {
+	if s.hot.epoch.Load() != at.epoch {
+		return false
+	}
+	place, ok := s.hot.slot(at.slot)
+	return ok && place.version.Load() == at.version
+}
+
+// Doubt makes all stamps void, before change and after it: what is found may depend on it.
+func (s *Store) Doubt(change func()) { s.hot.doubt(change) }
 
 // Release gives the view up.
 func (h *Holding) Release() {
@@ -68,12 +99,18 @@ func (s *Store) Find(qname zones.Name, qtype zones.Type) Holding {
 
 // FindHot is Find for those who must not wait for the disk: ok is false when Find would have to read it.
 func (s *Store) FindHot(qname zones.Name, qtype zones.Type) (h Holding, ok bool) {
+	epoch := s.hot.epoch.Load()
 	apex, v, hosted := s.apexOf(qname, qtype)
 	if !hosted {
 		return Holding{}, true
 	}
-	if e := s.hot.get(apex, v.Slot); e != nil {
-		return Holding{Status: Here, Apex: apex, View: e.zone, Partition: v.Partition}, true
+	if e, version := s.hot.get(apex, v.Slot); e != nil {
+		h = Holding{Status: Here, Apex: apex, View: e.zone, Partition: v.Partition}
+		// Whose a DS at an apex is also depends on zones above it that come and go.
+		if epoch&1 == 0 && version&1 == 0 && (qtype != zones.TypeDS || len(apex) != len(qname)) {
+			h.Stamp = Stamp{epoch: epoch, version: version, slot: v.Slot}
+		}
+		return h, true
 	}
 	if s.Partition(v.Partition) == nil {
 		return Holding{Status: Elsewhere, Apex: apex, Partition: v.Partition}, true
@@ -121,6 +158,12 @@ func (s *Store) findCold(qname zones.Name, qtype zones.Type) Holding {
 				s.hot.removeElsewhere(apex) // the partition knows better than who said that it has the zone
 			}
 			continue
+		}
+		// The view may be of a position that was published since, and the zone in memory since then, and not as far yet: others
+		// are given that one.
+		if h, hot := s.FindHot(qname, qtype); hot {
+			view.end()
+			return h
 		}
 		s.hot.cold.Add(1)
 		if s.fitsMemory(view.z) && p.Suspicious() == nil && s.hot.worthLoading(v.Slot) {

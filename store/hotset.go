@@ -25,6 +25,10 @@ type hotSet struct {
 	bytes atomic.Int64
 	count atomic.Int64
 
+	// epoch changes when names may belong to another zone than before; odd while they do. See Stamp.
+	epoch  atomic.Uint64
+	unsure sync.Mutex // held while it is odd
+
 	cold, loads, evictions atomic.Uint64
 
 	misses [4096]atomic.Uint32 // slot+1 of the last miss that fell here
@@ -53,7 +57,10 @@ const slotsPerPage = 1024
 // noSlot is that of zones that only others say are there: they are never in memory.
 const noSlot = 1<<32 - 1
 
-type slotPage [slotsPerPage]atomic.Pointer[hotEntry]
+type slotPage struct {
+	entries  [slotsPerPage]atomic.Pointer[hotEntry]
+	versions [slotsPerPage]atomic.Uint64 // change when an entry that there is goes, or another takes its place; odd while it does
+}
 
 // hotEntry is a zone in memory at one position. Only used changes.
 type hotEntry struct {
@@ -67,34 +74,49 @@ type hotEntry struct {
 func newHotSet(limit int64) *hotSet {
 	h := &hotSet{index: apexes.New(), limit: limit, inRing: make(map[uint32]bool), placed: make(map[int32]int), missed: make(map[zones.Name]*missed)}
 	h.pages.Store(new([]*slotPage))
+	h.epoch.Store(2) // none is 0, which is that of the Stamp that says nothing
 	return h
 }
 
-// slot returns the place of a slot's zone; nil for a slot that was never used.
-func (h *hotSet) slot(n uint32) *atomic.Pointer[hotEntry] {
+// place is where a slot's zone is, and its version.
+type place struct {
+	*atomic.Pointer[hotEntry]
+	version *atomic.Uint64
+}
+
+// slot returns the place of a slot's zone. ok is false for a slot that was never used.
+func (h *hotSet) slot(n uint32) (at place, ok bool) {
 	pages := *h.pages.Load()
 	page := int(n / slotsPerPage)
 	if page >= len(pages) {
-		return nil
+		return place{}, false
 	}
-	return &pages[page][n%slotsPerPage]
+	return place{&pages[page].entries[n%slotsPerPage], &pages[page].versions[n%slotsPerPage]}, true
+}
+
+// replace puts an entry, or nil, in the place of old. The caller holds mu.
+func (at place) replace(e *hotEntry) {
+	at.version.Add(1)
+	at.Store(e)
+	at.version.Add(1)
 }
 
 // get returns the zone in memory for an apex and its slot, and notes its use; nil when it is not in memory. A slot
-// may have passed to another zone since the index was asked.
-func (h *hotSet) get(apex zones.Name, slot uint32) *hotEntry {
-	place := h.slot(slot)
-	if place == nil {
-		return nil
+// may have passed to another zone since the index was asked. The version is of the place while the zone is in it.
+func (h *hotSet) get(apex zones.Name, slot uint32) (e *hotEntry, version uint64) {
+	at, ok := h.slot(slot)
+	if !ok {
+		return nil, 0
 	}
-	e := place.Load()
+	version = at.version.Load() // before the entry: see Stamp
+	e = at.Load()
 	if e == nil || e.apex != apex {
-		return nil
+		return nil, 0
 	}
 	if !e.used.Load() { // a store on every query would pass the line from core to core
 		e.used.Store(true)
 	}
-	return e
+	return e, version
 }
 
 // worthLoading reports whether a zone that was asked for, and is not in memory, is to be brought in.
@@ -130,7 +152,25 @@ func (h *hotSet) create(p *Partition, apex zones.Name) {
 			h.pages.Store(&more)
 		}
 	}
-	h.index.Put(apex, apexes.Value{Partition: p.number, Slot: slot})
+	h.put(apex, apexes.Value{Partition: p.number, Slot: slot})
+}
+
+// put puts an apex into the index that may not be there. The caller holds mu.
+func (h *hotSet) put(apex zones.Name, v apexes.Value) {
+	if _, _, ok := h.index.Parent(apex); !ok {
+		h.index.Put(apex, v) // nobody has an answer about names that no zone had
+		return
+	}
+	h.doubt(func() { h.index.Put(apex, v) })
+}
+
+// doubt lets names pass from one zone to another.
+func (h *hotSet) doubt(change func()) {
+	h.unsure.Lock()
+	defer h.unsure.Unlock()
+	h.epoch.Add(1)
+	defer h.epoch.Add(1)
+	change()
 }
 
 // remove takes a zone out of the index and of memory.
@@ -169,7 +209,9 @@ func (h *hotSet) clear(slot uint32) {
 	if slot == noSlot {
 		return
 	}
-	if old := h.slot(slot).Swap(nil); old != nil {
+	at, _ := h.slot(slot)
+	if old := at.Load(); old != nil {
+		at.replace(nil)
 		h.bytes.Add(-int64(old.zone.Bytes()))
 		h.count.Add(-1)
 	}
@@ -192,7 +234,8 @@ func (h *hotSet) install(e *hotEntry) {
 
 // set fills an empty slot. The caller holds mu.
 func (h *hotSet) set(slot uint32, e *hotEntry) {
-	h.slot(slot).Store(e)
+	at, _ := h.slot(slot)
+	at.Store(e)
 	h.bytes.Add(int64(e.zone.Bytes()))
 	h.count.Add(1)
 	if !h.inRing[slot] {
@@ -209,8 +252,8 @@ func (h *hotSet) patch(p *Partition, apex zones.Name, d zones.Delta, changed int
 	if !ok || v.Slot == noSlot {
 		return
 	}
-	place := h.slot(v.Slot)
-	old := place.Load()
+	at, _ := h.slot(v.Slot)
+	old := at.Load()
 	if old == nil || old.apex != apex {
 		if m := h.missed[apex]; m != nil && m.changes <= maxMissed {
 			m.changes += 1 + len(d.Changes)
@@ -229,7 +272,7 @@ func (h *hotSet) patch(p *Partition, apex zones.Name, d zones.Delta, changed int
 	}
 	e := &hotEntry{apex: old.apex, zone: zone, p: p, changed: changed}
 	e.used.Store(old.used.Load())
-	place.Store(e)
+	at.replace(e)
 	h.bytes.Add(int64(zone.Bytes()) - int64(old.zone.Bytes()))
 	h.makeRoom(0)
 }
@@ -284,7 +327,8 @@ func (h *hotSet) makeRoom(more int64) {
 			h.hand = 0
 		}
 		slot := h.ring[h.hand]
-		e := h.slot(slot).Load()
+		at, _ := h.slot(slot)
+		e := at.Load()
 		if e != nil && e.used.Swap(false) {
 			h.hand++
 			continue
@@ -306,7 +350,7 @@ func (h *hotSet) closePartition(p *Partition) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, slot := range h.ring {
-		if e := h.slot(slot).Load(); e != nil && e.p == p {
+		if at, _ := h.slot(slot); at.Load() != nil && at.Load().p == p {
 			h.clear(slot)
 		}
 	}

@@ -91,8 +91,12 @@ func (p *Partition) load(apex zones.Name) (err error) {
 			err = p.suspect(apex, fmt.Errorf("reading panicked: %v: %w", r, ErrCorrupt))
 		}
 	}()
-	if v, ok := p.store.hot.index.Get(apex); !ok || p.store.hot.get(apex, v.Slot) != nil {
-		return nil // gone, or already there
+	v, ok := p.store.hot.index.Get(apex)
+	if !ok {
+		return nil // gone
+	}
+	if there, _ := p.store.hot.get(apex, v.Slot); there != nil {
+		return nil
 	}
 	missed := p.store.hot.expect(apex)
 	defer p.store.hot.expected(apex)

@@ -38,13 +38,29 @@ func (r *Reply) FromAnswer(a *answer.Answer) {
 // RRsets that don't fit are left out whole: without a word when optional, otherwise with all that
 // follow them, and TC (RFC 2181 §9, RFC 9471 §3).
 func Append(dst []byte, q *Query, a *answer.Answer, r *Reply) (message []byte, truncated bool) {
-	m := draft{buf: dst, base: len(dst), class: q.Class}
+	message, truncated, _ = Compose(dst, q, a, r)
+	return message, truncated
+}
+
+// Sections is what a message has between its question and OPT.
+type Sections struct {
+	Octets []byte
+	Counts [3]uint16 // records in the answer, authority and additional section, without OPT
+	// Whole says that nothing was left out.
+	Whole bool
+}
+
+// Compose is Append, and says what the sections are: they share the message's memory, and are the same for every query with this
+// question and DO that has room for them.
+func Compose(dst []byte, q *Query, a *answer.Answer, r *Reply) (message []byte, truncated bool, s Sections) {
+	m := draft{buf: dst, base: len(dst), class: q.Class, whole: true}
 	m.buf = append(m.buf, make([]byte, HeaderLen)...)
 	if q.Echo != EchoHeader && q.question != nil {
 		m.buf = append(m.buf, q.question...)
 		m.counts[sectionQuestion] = 1
 		m.rememberQuestion(q.Name)
 	}
+	start := len(m.buf)
 	opt := q.EDNS && q.Echo == EchoAll
 	truncated = r.Truncated
 	if a != nil && !r.Truncated {
@@ -54,11 +70,37 @@ func Append(dst []byte, q *Query, a *answer.Answer, r *Reply) (message []byte, t
 		}
 		truncated = !m.appendEntries(a.Entries, limit)
 	}
+	end := len(m.buf)
+	copy(s.Counts[:], m.counts[sectionAnswer:])
+	s.Whole = m.whole && !truncated
 	if opt {
 		m.appendOPT(q, r)
 	}
 	m.putHeader(q, r, truncated)
-	return m.buf, truncated
+	s.Octets = m.buf[start:end:end]
+	return m.buf, truncated, s
+}
+
+// Recompose appends the answer to q with sections that Compose made for the same question and DO, all of which were there. ok is false when
+// they don't fit: then nothing is appended.
+func Recompose(dst []byte, q *Query, s *Sections, r *Reply) (message []byte, ok bool) {
+	size := HeaderLen + len(q.question) + len(s.Octets)
+	if q.EDNS {
+		size += r.optLen(q)
+	}
+	if size > r.Limit || q.Echo != EchoAll {
+		return dst, false
+	}
+	m := draft{buf: dst, base: len(dst)}
+	m.buf = append(m.buf, make([]byte, HeaderLen)...)
+	m.buf = append(m.buf, q.question...)
+	m.buf = append(m.buf, s.Octets...)
+	m.counts = [4]uint16{1, s.Counts[0], s.Counts[1], s.Counts[2]}
+	if q.EDNS {
+		m.appendOPT(q, r)
+	}
+	m.putHeader(q, r, false)
+	return m.buf, true
 }
 
 // The sections as they are counted in the header.
@@ -75,6 +117,7 @@ type draft struct {
 	base   int // where the message begins in buf
 	class  Class
 	counts [4]uint16
+	whole  bool // nothing was left out so far
 	names  offsets
 }
 
@@ -96,6 +139,7 @@ func (m *draft) appendEntries(entries []answer.Entry, limit int) (complete bool)
 			continue
 		}
 		m.buf, m.names.n = m.buf[:size], names
+		m.whole = false
 		if !e.Optional {
 			return false
 		}
