@@ -29,7 +29,7 @@ func TestConfigMistakes(t *testing.T) {
 			`FILE:3:14: dns.edns-size: "100000": want a whole number from 512 to 4096`,
 			`FILE:4:28: dns.listen: "nowhere": want HOST:PORT, such as 192.0.2.1:53 or [2001:db8::1]:53`,
 			`FILE:6:11: dns.rrl.slip: "yes": want a whole number from 0 to 100`,
-			`FILE:7:3: dns.tpc: unknown: want one of cookie-rotation, cookies, edns-size, hide-identity, hide-version, identity, listen, nsid, require-cookies, rrl, tcp, udp-workers, version`,
+			`FILE:7:3: dns.tpc: unknown: want one of answer-cache, cookie-rotation, cookies, edns-size, hide-identity, hide-version, identity, listen, nsid, require-cookies, rrl, tcp, udp-workers, version`,
 			`FILE:9:10: log.level: "loud": want one of debug, info, warn, error`,
 		}},
 		"wrong kinds": {"dns: 5\nadmin:\n  listen: [a:1]\nlog:\n  level:\npartitions: {}\n", []string{

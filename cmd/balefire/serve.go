@@ -154,8 +154,8 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 		Listen: cfg.DNS.Listen,
 		Zones:  node, Elsewhere: node,
 		Settings: dnsSettings(cfg, node.Log().CookieSecrets()),
-		Workers:  cfg.DNS.UDPWorkers,
-		Logger:   part(logger, "dns"),
+		Workers:  cfg.DNS.UDPWorkers, AnswerCache: int(cfg.DNS.AnswerCache),
+		Logger: part(logger, "dns"),
 	})
 	if err != nil {
 		return err
