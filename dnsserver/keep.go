@@ -41,8 +41,9 @@ func (x *exchange) keep(s *wire.Sections) {
 	if stamp == (store.Stamp{}) {
 		return
 	}
-	// Names that exist are few; those that don't, or only by a wildcard or a delegation, are as many as somebody likes.
-	if few := x.answer.Kind <= answer.NoData && x.answer.Encloser == q.Name; !few && !x.cache.Again(x.hash) {
+	// Names that exist are few; those that don't, or only by a wildcard or a delegation, are as many as somebody likes. And when there
+	// are more than there is room for, those that are asked for most are to be kept.
+	if few := x.answer.Kind <= answer.NoData && x.answer.Encloser == q.Name; !(few && x.cache.Room()) && !x.cache.Again(x.hash) {
 		return
 	}
 	x.cache.Put(x.hash, q.Name, q.Type, q.DO, &answercache.Answer{

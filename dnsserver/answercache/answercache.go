@@ -165,6 +165,9 @@ func is(b []byte, hash uint64, name zones.Name, t zones.Type, dnssec bool) bool 
 		b[atFlags]&flagDNSSEC != 0 == dnssec && int(b[atNameLen]) == len(name) && string(b[headLen:headLen+len(name)]) == string(name)
 }
 
+// Room reports whether an answer takes the place of no other yet.
+func (c *Cache) Room() bool { return c.end < uint64(len(c.ring)) }
+
 // Again reports whether the question was asked not long ago, without an answer here. What is asked once only is not worth keeping.
 func (c *Cache) Again(hash uint64) bool {
 	at := &c.asked[hash>>16%askedEntries]

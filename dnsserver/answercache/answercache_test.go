@@ -126,6 +126,19 @@ func TestTooLongIsNotKept(t *testing.T) {
 	}
 }
 
+func TestRoom(t *testing.T) {
+	c := New(MinSize)
+	a := Answer{Body: make([]byte, 1000)}
+	put := 0
+	for ; c.Room(); put++ {
+		q := questionOf(put)
+		c.Put(c.Hash(q.name, q.rrtype, q.dnssec), q.name, q.rrtype, q.dnssec, &a)
+	}
+	if put < MinSize/1200 || put > MinSize/1000 {
+		t.Errorf("room for %d answers of 1,000 octets in %d", put, MinSize)
+	}
+}
+
 func TestAgain(t *testing.T) {
 	c := New(MinSize)
 	h := c.Hash(zones.MustParseName("x.test."), 1, false)
