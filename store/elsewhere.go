@@ -39,10 +39,14 @@ func (s *Store) ReplaceElsewhere(partition int32, said iter.Seq2[zones.Name, boo
 func (h *hotSet) putElsewhere(apex zones.Name, partition int32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if v, ok := h.index.Get(apex); ok && v.Slot != noSlot {
-		return // its partition is being opened, or was closed and is yet to be given up
+	v, ok := h.index.Get(apex)
+	switch {
+	case ok && v.Slot != noSlot: // its partition is being opened, or was closed and is yet to be given up
+	case ok:
+		h.index.Put(apex, apexes.Value{Partition: partition, Slot: noSlot}) // no name passes to another zone
+	default:
+		h.put(apex, apexes.Value{Partition: partition, Slot: noSlot})
 	}
-	h.put(apex, apexes.Value{Partition: partition, Slot: noSlot})
 }
 
 func (h *hotSet) removeElsewhere(apex zones.Name) {
