@@ -46,6 +46,9 @@ func (x *exchange) keep(s *wire.Sections) {
 	if few := x.answer.Kind <= answer.NoData && x.answer.Encloser == q.Name; !(few && x.cache.Room()) && !x.cache.Again(x.hash) {
 		return
 	}
+	if again, ok := x.server.opts.Zones.FindHot(q.Name, q.Type); !ok || again.Stamp != stamp {
+		return // see store.Stamp
+	}
 	x.cache.Put(x.hash, q.Name, q.Type, q.DO, &answercache.Answer{
 		Stamp: stamp, Counts: s.Counts, RCode: uint8(x.reply.RCode), Authoritative: x.reply.Authoritative,
 		ExtendedError: int16(x.reply.ExtendedError), Body: s.Octets,

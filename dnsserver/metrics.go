@@ -17,10 +17,11 @@ const (
 	dropRateLimited                   // over the rate limit
 	dropSlowFull                      // the slow lane had no room
 	dropSend                          // the answer could not be sent
+	dropReceive                       // the kernel gave an error instead of a query
 	dropReasons
 )
 
-var dropNames = [dropReasons]string{"not-a-query", "rate-limited", "slow-lane-full", "send-failed"}
+var dropNames = [dropReasons]string{"not-a-query", "rate-limited", "slow-lane-full", "send-failed", "receive-failed"}
 
 // The RCODEs and types that are counted by name; all others are "other".
 var (

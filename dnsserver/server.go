@@ -161,6 +161,7 @@ func (s *Server) Start() (err error) {
 	defer func() {
 		if err != nil {
 			s.closeSockets()
+			s.endpoints = nil // their numbers may be other files' from now on
 		}
 	}()
 	for _, address := range s.opts.Listen {

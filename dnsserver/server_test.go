@@ -1,6 +1,7 @@
 package dnsserver
 
 import (
+	"sync"
 	"context"
 	"net"
 	"net/netip"
@@ -367,6 +368,25 @@ func BenchmarkServe(b *testing.B) {
 }
 
 var _ Zones = (*hosted)(nil)
+
+// TestShutdownUnderLoad: a server that is asked without a pause stops all the same.
+func TestShutdownUnderLoad(t *testing.T) {
+	s := start(t, Options{Workers: 2})
+	ctx, cancel := context.WithCancel(context.Background())
+	var flood sync.WaitGroup
+	for range 4 {
+		c := dial(t, "udp", s.testAddr())
+		q := pack(t, question("www.example.com.", dns.TypeA))
+		flood.Go(func() {
+			for ctx.Err() == nil {
+				_, _ = c.Write(q) // refused, once the server is gone
+			}
+		})
+	}
+	stop(t, s)
+	cancel()
+	flood.Wait()
+}
 
 // TestViewsAreReleased: what was found is given up with the answer.
 func TestViewsAreReleased(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"runtime"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -177,7 +178,7 @@ func (w *udpWorker) run() {
 	defer runtime.UnlockOSThread()
 	for {
 		received := w.receive()
-		if w.socket.ending.Load() && received == 0 {
+		if received == 0 {
 			return
 		}
 		x := w.exchange
@@ -189,11 +190,13 @@ func (w *udpWorker) run() {
 		}
 		w.transmit()
 		x.flush()
+		if w.socket.ending.Load() {
+			return // packets go on coming to a socket that is shut down
+		}
 	}
 }
 
-// receive fills the batch, waiting for its first packet, and returns how many it has. Once the socket is ended it returns 0 when
-// nothing is left.
+// receive fills the batch, waiting for its first packet, and returns how many it has; 0 when the socket is ended and nothing is left.
 func (w *udpWorker) receive() int {
 	for i := range w.in {
 		h := &w.in[i].hdr
@@ -217,10 +220,14 @@ func (w *udpWorker) receive() int {
 			return w.withoutEnd(int(n))
 		case errno == 0:
 			return int(n)
-		case errno == unix.EBADF:
+		case errno == unix.EINTR:
+		case w.socket.ending.Load():
 			return 0
+		default: // one that lasts shall not keep a processor busy
+			w.exchange.count.drop(dropReceive)
+			w.exchange.flush()
+			time.Sleep(time.Millisecond)
 		}
-		// EINTR, or an error of an earlier packet, taken off the socket by this call.
 	}
 }
 

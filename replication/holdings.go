@@ -32,14 +32,16 @@ func (n *Node) Find(qname zones.Name, qtype zones.Type) store.Holding {
 
 // FindHot is Find for those who must not wait: ok is false when Find would have to read the disk, or to think.
 func (n *Node) FindHot(qname zones.Name, qtype zones.Type) (found store.Holding, ok bool) {
-	if n.HoldsAll() {
-		return n.store.FindHot(qname, qtype)
-	}
-	if !n.indexWhole() {
+	all := n.HoldsAll()
+	if !all && !n.indexWhole() {
 		return store.Holding{}, false
 	}
 	found, ok = n.store.FindHot(qname, qtype)
-	if !ok || found.Status == store.Unavailable || found.Status == store.Here && !n.Holds(found.Partition) {
+	// Asked again: a stamp that was given after a partition went says nothing about that.
+	if all && n.HoldsAll() {
+		return found, ok
+	}
+	if !ok || all && !n.indexWhole() || found.Status == store.Unavailable || found.Status == store.Here && !n.Holds(found.Partition) {
 		return store.Holding{}, false // hot zones need no release
 	}
 	return found, true

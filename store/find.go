@@ -66,13 +66,13 @@ func (at Stamp) Words() [3]uint64 { return [3]uint64{at.epoch, at.version, uint6
 // StampOf returns the stamp of which Words made w.
 func StampOf(w [3]uint64) Stamp { return Stamp{epoch: w[0], version: w[1], slot: uint32(w[2])} }
 
-// Current reports whether FindHot would find the same still.
+// Current reports whether FindHot would find the same still, and counts as a use of the zone.
 func (s *Store) Current(at Stamp) bool {
 	if s.hot.epoch.Load() != at.epoch {
 		return false
 	}
 	place, ok := s.hot.slot(at.slot)
-	return ok && place.version.Load() == at.version
+	return ok && place.use(place.version.Load()) == at.version
 }
 
 // Doubt makes all stamps void, before change and after it: what is found may depend on it.

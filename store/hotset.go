@@ -59,16 +59,20 @@ const noSlot = 1<<32 - 1
 
 type slotPage struct {
 	entries  [slotsPerPage]atomic.Pointer[hotEntry]
-	versions [slotsPerPage]atomic.Uint64 // change when an entry that there is goes, or another takes its place; odd while it does
+	// versions change when an entry that there is goes, or another takes its place; odd while it does. The highest bit is usedBit.
+	versions [slotsPerPage]atomic.Uint64
 }
 
-// hotEntry is a zone in memory at one position. Only used changes.
+// usedBit says that a zone was used since CLOCK's hand last came by. It is beside the version, so that who has an answer that is right
+// still says so for nothing.
+const usedBit = 1 << 63
+
+// hotEntry is a zone in memory at one position. It never changes.
 type hotEntry struct {
 	apex    zones.Name
 	zone    *hotzone.Zone
 	p       *Partition
-	changed int64       // offset of the zone's last change in zone
-	used    atomic.Bool // since the hand last came by
+	changed int64 // offset of the zone's last change in zone
 }
 
 func newHotSet(limit int64) *hotSet {
@@ -113,10 +117,15 @@ func (h *hotSet) get(apex zones.Name, slot uint32) (e *hotEntry, version uint64)
 	if e == nil || e.apex != apex {
 		return nil, 0
 	}
-	if !e.used.Load() { // a store on every query would pass the line from core to core
-		e.used.Store(true)
+	return e, at.use(version)
+}
+
+// use notes that the zone is used, and returns the version of a place whose version word was just read.
+func (at place) use(word uint64) (version uint64) {
+	if word&usedBit == 0 { // a store on every query would pass the line from core to core
+		at.version.Or(usedBit)
 	}
-	return e, version
+	return word &^ usedBit
 }
 
 // worthLoading reports whether a zone that was asked for, and is not in memory, is to be brought in.
@@ -181,8 +190,8 @@ func (h *hotSet) remove(apex zones.Name) {
 	if !ok {
 		return
 	}
+	h.giveBack(v) // first: who finds no zone any more does not find a stamp of it current after that
 	h.index.Delete(apex)
-	h.giveBack(v)
 }
 
 // giveBack frees the slot of a zone that has one. The caller holds mu.
@@ -235,6 +244,7 @@ func (h *hotSet) install(e *hotEntry) {
 // set fills an empty slot. The caller holds mu.
 func (h *hotSet) set(slot uint32, e *hotEntry) {
 	at, _ := h.slot(slot)
+	at.version.And(^uint64(usedBit))
 	at.Store(e)
 	h.bytes.Add(int64(e.zone.Bytes()))
 	h.count.Add(1)
@@ -271,7 +281,6 @@ func (h *hotSet) patch(p *Partition, apex zones.Name, d zones.Delta, changed int
 		}
 	}
 	e := &hotEntry{apex: old.apex, zone: zone, p: p, changed: changed}
-	e.used.Store(old.used.Load())
 	at.replace(e)
 	h.bytes.Add(int64(zone.Bytes()) - int64(old.zone.Bytes()))
 	h.makeRoom(0)
@@ -329,7 +338,7 @@ func (h *hotSet) makeRoom(more int64) {
 		slot := h.ring[h.hand]
 		at, _ := h.slot(slot)
 		e := at.Load()
-		if e != nil && e.used.Swap(false) {
+		if e != nil && at.version.And(^uint64(usedBit))&usedBit != 0 {
 			h.hand++
 			continue
 		}
