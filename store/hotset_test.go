@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -94,11 +95,11 @@ func TestKeptAnswersAreUse(t *testing.T) {
 	}
 	each := s.hot.bytes.Load() / 5
 	s.hot.limit = each*5 + each/2
-	for _, more := range []string{"e.test.", "f.test.", "g.test.", "h.test.", "i.test.", "j.test.", "k.test."} {
+	for i := range 40 {
 		if !s.Current(busy) {
-			t.Fatalf("put out of memory before %s came", more)
+			t.Fatalf("put out of memory after %d others came", i)
 		}
-		put(more)
+		put(fmt.Sprintf("more%d.test.", i))
 	}
 	if s.hot.evictions.Load() == 0 {
 		t.Error("nothing was put out")
