@@ -18,13 +18,14 @@ FUZZTIME    ?= 60s
 # Build tags of the tests that need a real log and a real object store.
 REAL        := kafka,s3,chaos
 CHAOS       ?= 20s
-# For bench, flags of cmd/balefire-bench: BENCH='-large 0'
+# For bench and bench-peers, flags of cmd/balefire-bench: BENCH='-large 0', PEERS='-parts udp -rounds 2 -slice 500ms'
 BENCH       ?=
+PEERS       ?=
 # For bench-cluster: which parts, and flags of cmd/balefire/clusterbench.
 CLUSTER       ?= .
 CLUSTER_FLAGS ?=
 
-.PHONY: help build run test test-here test-real chaos bench bench-cluster lint vuln fuzz clean
+.PHONY: help build run test test-here test-real chaos bench bench-peers bench-cluster lint vuln fuzz clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -49,11 +50,15 @@ chaos: ## clusters under one kind of fault after another, about 20 minutes; CHAO
 	.ci/packages real
 	PATH=$$PATH:/usr/sbin:/sbin go test -count=1 -timeout 2h -tags '$(REAL)' -v ./cmd/balefire/chaos -args -chaos-time $(CHAOS)
 
-bench: build ## figures for this machine, beside NSD and Knot; BENCH='-large 0 -rounds 3' for less
-	.ci/packages bench
+bench: build ## figures of Balefire alone, a few minutes; BENCH='-large 0' for less
 	go build -trimpath -o bin/balefire-bench ./cmd/balefire-bench
 	go test -run '^$$' -bench 'Serve|Parse|Append|Resolve|FindHot|FindCold|Apply' -benchmem ./dnsserver/... ./zones/answer ./store
-	PATH=$$PATH:/usr/sbin:/sbin bin/balefire-bench -balefire bin/balefire $(BENCH)
+	bin/balefire-bench -balefire bin/balefire -parts own $(BENCH)
+
+bench-peers: build ## tables of Balefire beside NSD, Knot, gdnsd, BIND and PowerDNS; PEERS='-parts udp -rounds 2 -slice 500ms' for some of them
+	.ci/packages peers
+	go build -trimpath -o bin/balefire-bench ./cmd/balefire-bench
+	@PATH=$$PATH:/usr/sbin:/sbin bin/balefire-bench -balefire bin/balefire $(PEERS)
 
 # In its directory, go test shows what is printed while it runs.
 bench-cluster: ## figures of whole clusters, about 15 minutes; CLUSTER='Visible|Far' for some of them, CLUSTER_FLAGS='-rounds 50 -fleet 20' for less

@@ -1,41 +1,72 @@
-// Command balefire-bench measures Balefire beside NSD and Knot, on this machine, in one run: the same zone,
-// the same load, the servers visited in turn in short slices. Only ratios within a run mean anything.
+// Command balefire-bench measures Balefire by itself, and beside other authoritative servers on this machine in one run: the same
+// zones, the same load, the servers visited in turn in short slices, in changing order. Only ratios within a run mean anything.
 //
-// It prints Markdown. The servers run pinned to one processor, the load generator to another.
+// It prints Markdown on standard output, and how far it is on standard error. Servers run pinned to one processor, the load to another.
 package main
 
 import (
 	"context"
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
-	"balefire/zones"
+	"golang.org/x/sys/unix"
+
+	"balefire/cmd/balefire-bench/load"
 )
 
+// settings are what the flags say.
 type settings struct {
-	binary string
-	names  int
-	large  int
-	rounds int
-	slice  time.Duration
+	parts    string
+	servers  string
+	parent   string
+	names    int
+	zones    int
+	large    int
+	idle     int
+	clients  int
+	rounds   int
+	slice    time.Duration
+	patience time.Duration
+}
+
+// parts are what can be measured, in this order. One function may do two, which share their servers.
+var parts = []struct {
+	names []string
+	run   func(*bench, context.Context) error
+}{
+	{[]string{"own"}, (*bench).own},
+	{[]string{"udp", "tcp"}, (*bench).answers},
+	{[]string{"zones"}, (*bench).fleet},
+	{[]string{"writes"}, (*bench).writes},
 }
 
 func main() {
 	var s settings
-	flag.StringVar(&s.binary, "balefire", "bin/balefire", "the program to measure")
-	flag.IntVar(&s.names, "names", 100_000, "names in the zone that is queried")
-	flag.IntVar(&s.large, "large", 1_000_000, "names in the zone that is imported; 0 leaves that out")
+	var echo string
+	flag.StringVar(&program, "balefire", program, "the program to measure")
+	flag.StringVar(&s.parts, "parts", "udp|tcp|zones|writes", "what to measure: udp, tcp, zones, writes, and own for what is measured of Balefire alone")
+	flag.StringVar(&s.servers, "servers", "", "only servers whose names have one of these in them, as in NSD|Knot; Balefire and the floor always")
+	flag.StringVar(&s.parent, "dir", "", "directory for zones and servers, removed afterwards (default: one for temporary files)")
+	flag.IntVar(&s.names, "names", 100_000, "names in the large zone")
+	flag.IntVar(&s.zones, "zones", 100_000, "zones in the fleet")
+	flag.IntVar(&s.large, "large", 1_000_000, "own: names in the zone that is imported; 0 leaves that out")
+	flag.IntVar(&s.idle, "idle", 10_000, "idle TCP connections beside those that ask")
+	flag.IntVar(&s.clients, "clients", 64, "clients that change zones at once")
 	flag.IntVar(&s.rounds, "rounds", 5, "rounds of slices")
 	flag.DurationVar(&s.slice, "slice", 1500*time.Millisecond, "length of a slice")
+	flag.DurationVar(&s.patience, "patience", 10*time.Minute, "how long a server may take to start")
+	flag.StringVar(&echo, "echo", "", "be the floor: send everything that comes to this address back (used by the program itself)")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, s)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	err := run(ctx, s, echo)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "balefire-bench:", err)
@@ -43,197 +74,80 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, s settings) error {
-	dir, err := os.MkdirTemp("", "balefire-bench")
-	if err != nil {
-		return err
+// bench is a run of the benchmark.
+type bench struct {
+	settings
+	wanted               []string
+	dir                  string
+	serverCPU, clientCPU int
+}
+
+func (b *bench) wants(part string) bool { return slices.Contains(b.wanted, part) }
+
+func run(ctx context.Context, s settings, echo string) error {
+	if echo != "" {
+		addr, err := netip.ParseAddrPort(echo)
+		if err != nil {
+			return fmt.Errorf("-echo: %w", err)
+		}
+		return load.Echo(addr)
 	}
-	defer os.RemoveAll(dir)
-	zoneFile := filepath.Join(dir, "bench.zone")
-	if err := writeZone(zoneFile, apex, s.names); err != nil {
-		return err
+	b := &bench{settings: s, wanted: strings.Split(s.parts, "|"), serverCPU: 0, clientCPU: 1}
+	var known []string
+	for _, p := range parts {
+		known = append(known, p.names...)
 	}
-	serverCPU, clientCPU := 0, 1
+	for _, w := range b.wanted {
+		if !slices.Contains(known, w) {
+			return fmt.Errorf("-parts: there is no %q, but %s", w, strings.Join(known, ", "))
+		}
+	}
 	if runtime.NumCPU() < 2 {
-		serverCPU, clientCPU = -1, -1
+		b.serverCPU, b.clientCPU = -1, -1
 	}
-	probe := message(zones.MustParseName(host(1)+"."+apex), zones.TypeA, false)
-
-	b, err := newBalefire(s.binary, dir)
-	if err != nil {
+	var err error
+	if program, err = filepath.Abs(program); err != nil {
 		return err
 	}
-	defer b.stop()
-	fmt.Printf("Balefire %s, %d processors, %s, %s\n\n", b.version, runtime.NumCPU(), runtime.GOARCH, time.Now().UTC().Format(time.DateOnly))
-	if err := b.start(ctx, -1); err != nil {
+	if err := allowFiles(b.idle + 2000); err != nil {
 		return err
 	}
-	if _, _, err := b.load(ctx, apex, zoneFile); err != nil {
+	if b.dir, err = os.MkdirTemp(s.parent, "balefire-bench"); err != nil {
 		return err
 	}
-	if err := b.writes(ctx, s); err != nil {
+	defer os.RemoveAll(b.dir)
+	if b.dir, err = filepath.Abs(b.dir); err != nil {
 		return err
 	}
-	b.stop()
-	if err := b.start(ctx, serverCPU); err != nil {
-		return err
+	fmt.Printf("%s, on %s.\n`balefire-bench %s`\n\n", time.Now().UTC().Format("2006-01-02 15:04"), machine(), strings.Join(os.Args[1:], " "))
+	if b.serverCPU >= 0 && slices.ContainsFunc([]string{"udp", "tcp", "zones"}, b.wants) {
+		fmt.Printf("Servers that answer are pinned to processor %d, the load to processor %d.\n\n", b.serverCPU, b.clientCPU)
 	}
-	servers := []*server{&b.server}
-	for _, start := range []func(string, string, int) (*server, error){startNSD, startKnot} {
-		peer, err := start(dir, zoneFile, serverCPU)
-		if err != nil {
-			return err
+	for _, p := range parts {
+		if !slices.ContainsFunc(p.names, b.wants) {
+			continue
 		}
-		defer peer.stop()
-		servers = append(servers, peer)
-	}
-	for _, srv := range servers {
-		limit, cancel := context.WithTimeout(ctx, time.Minute)
-		err := srv.await(limit, probe)
-		cancel()
-		if err != nil {
-			return err
+		if err := p.run(b, ctx); err != nil {
+			return fmt.Errorf("%s: %w", strings.Join(p.names, "|"), err)
 		}
 	}
-	if err := queries(servers, s, clientCPU); err != nil {
-		return err
-	}
-	for _, srv := range servers {
-		srv.stop()
-	}
-	return b.restartAndImport(ctx, s, probe, dir)
-}
-
-// queries loads the servers in turn, and prints a table for each mix.
-func queries(servers []*server, s settings, cpu int) error {
-	for _, m := range mixes {
-		messages := m.queries(1<<17, s.names, 7)
-		type sample struct{ qps, cpu, p50, p99 float64 }
-		samples := make([][]sample, len(servers))
-		for round := range s.rounds {
-			for k := range servers {
-				i := (k + round) % len(servers) // a changing order
-				srv := servers[i]
-				before, err := srv.usage()
-				if err != nil {
-					return err
-				}
-				t, err := load{
-					server: srv.addr, queries: messages, sockets: 4, window: 48, batch: 64, length: s.slice, cpu: cpu, start: round * 10007,
-				}.run()
-				if err != nil {
-					return fmt.Errorf("%s: %w", srv.name, err)
-				}
-				after, err := srv.usage()
-				if err != nil {
-					return err
-				}
-				if t.Received == 0 {
-					return fmt.Errorf("%s answered nothing", srv.name)
-				}
-				samples[i] = append(samples[i], sample{
-					t.qps(), (after.cpu - before.cpu).Seconds() / float64(t.Received) * 1e6,
-					float64(t.P50.Microseconds()), float64(t.P99.Microseconds()),
-				})
-			}
-		}
-		fmt.Printf("### UDP, %s (%d names, medians of %d)\n\n", m.name, s.names, s.rounds)
-		fmt.Println("| server | answers/s | CPU s per million | spread | ratio to Balefire | p50 µs | p99 µs |")
-		fmt.Println("| --- | --- | --- | --- | --- | --- | --- |")
-		median := func(i int, of func(sample) float64) float64 {
-			v := make([]float64, len(samples[i]))
-			for k, x := range samples[i] {
-				v[k] = of(x)
-			}
-			slices.Sort(v)
-			return v[len(v)/2]
-		}
-		cost := func(x sample) float64 { return x.cpu }
-		own := median(0, cost)
-		for i, srv := range servers {
-			low := slices.MinFunc(samples[i], func(a, b sample) int { return int(1e6 * (a.cpu - b.cpu)) }).cpu
-			high := slices.MaxFunc(samples[i], func(a, b sample) int { return int(1e6 * (a.cpu - b.cpu)) }).cpu
-			fmt.Printf("| %s | %.0f | %.2f | %.2f – %.2f | %.2f | %.0f | %.0f |\n", srv.label(),
-				median(i, func(x sample) float64 { return x.qps }), median(i, cost), low, high, median(i, cost)/own,
-				median(i, func(x sample) float64 { return x.p50 }), median(i, func(x sample) float64 { return x.p99 }))
-		}
-		fmt.Println()
-	}
-	fmt.Print("### Memory and start with that zone\n\n| server | first right answer after | resident MB |\n| --- | --- | --- |\n")
-	for _, srv := range servers {
-		u, err := srv.usage()
-		if err != nil {
-			return err
-		}
-		fmt.Printf("| %s | %d ms | %d |\n", srv.label(), srv.first.Milliseconds(), u.rss>>20)
-	}
-	fmt.Println()
 	return nil
 }
 
-func (s *server) label() string {
-	if s.name == "Balefire" {
-		return s.name
-	}
-	return s.version
+// progress says on standard error what is being done.
+func progress(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "%s "+format+"\n", append([]any{time.Now().Format(time.TimeOnly)}, args...)...)
 }
 
-// writes prints what changes through the API cost.
-func (b *balefire) writes(ctx context.Context, s settings) error {
-	one, err := b.changes(ctx, 1, s.names, 3*time.Second)
-	if err != nil {
-		return err
+// allowFiles raises the number of files that this process, and each server that it starts, may have open.
+func allowFiles(n int) error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("ask how many files may be open: %w", err)
 	}
-	many, err := b.changes(ctx, 64, s.names, 5*time.Second)
-	if err != nil {
-		return err
+	want := unix.Rlimit{Cur: max(limit.Cur, uint64(n)), Max: max(limit.Max, uint64(n))}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &want); err != nil {
+		return fmt.Errorf("for %d open files (ulimit -n, or a smaller -idle): %w", n, err)
 	}
-	seen, err := b.visibility(ctx, 200)
-	if err != nil {
-		return err
-	}
-	slices.Sort(seen)
-	fmt.Print("### Changes through the API (embedded log, each one synced to disk)\n\n| what | figure |\n| --- | --- |\n")
-	fmt.Printf("| one client, changes/s | %.0f |\n| 64 clients, changes/s | %.0f |\n", one, many)
-	fmt.Printf("| from the API's answer to the new answer in DNS, p50 / p99 | %d µs / %d µs |\n\n",
-		seen[len(seen)/2].Microseconds(), seen[len(seen)*99/100].Microseconds())
-	return nil
-}
-
-// restartAndImport measures the start from disk, and the import of a large zone.
-func (b *balefire) restartAndImport(ctx context.Context, s settings, probe []byte, dir string) error {
-	if s.large == 0 {
-		return nil
-	}
-	const large = "large.test."
-	file := filepath.Join(dir, "large.zone")
-	if err := writeZone(file, large, s.large); err != nil {
-		return err
-	}
-	if err := b.start(ctx, -1); err != nil {
-		return err
-	}
-	idle, err := b.usage()
-	if err != nil {
-		return err
-	}
-	took, peak, err := b.load(ctx, large, file)
-	if err != nil {
-		return err
-	}
-	records := float64(s.large) * 1.5
-	fmt.Printf("### Import of a zone of %d names\n\n| what | figure |\n| --- | --- |\n", s.large)
-	fmt.Printf("| time | %.1f s |\n| records/s | %.0f |\n| resident MB idle / highest | %d / %d |\n",
-		took.Seconds(), records/took.Seconds(), idle.rss>>20, peak>>20)
-	b.stop()
-	begin := time.Now()
-	if err := b.start(ctx, -1); err != nil {
-		return err
-	}
-	ready := time.Since(begin)
-	if err := b.await(ctx, probe); err != nil {
-		return err
-	}
-	fmt.Printf("| start with both zones, to ready | %d ms |\n", ready.Milliseconds())
 	return nil
 }

@@ -1,83 +1,102 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strings"
 )
 
-// startNSD starts NSD with one zone.
-func startNSD(dir, zoneFile string, cpu int) (*server, error) {
-	s, port, err := newServer("NSD", dir, "nsd", "-v")
-	if err != nil {
-		return nil, err
-	}
-	conf := fmt.Sprintf(`server:
-  ip-address: 127.0.0.1@%d
-  server-count: 1
-  username: ""
-  chroot: ""
-  zonesdir: "%[2]s"
-  database: ""
-  pidfile: "%[2]s/nsd.pid"
-  xfrdfile: "%[2]s/xfrd.state"
-  zonelistfile: "%[2]s/zone.list"
-  logfile: "%[2]s/log"
-  rrl-ratelimit: 0
-remote-control:
-  control-enable: no
-zone:
-  name: %s
-  zonefile: "%s"
-`, port, s.dir, apex, zoneFile)
-	path := filepath.Join(s.dir, "nsd.conf")
-	if err := os.WriteFile(path, []byte(conf), 0o644); err != nil {
-		return nil, err
-	}
-	return s, s.launch(cpu, nil, "nsd", "-d", "-c", path)
+// peer is one sort of server, and knows how it is told what to do. Each has one worker or thread, minimal responses, cookies where it has
+// them, no limits of rates, and logs nothing of what it is asked; everything else is as it is shipped.
+type peer interface {
+	// about returns its name, and the command that prints its version.
+	about() (name string, version []string)
+	// start starts it, as the site says, and does not wait.
+	start(ctx context.Context, s *server, site site) error
+	// addZone has a running server take a zone in.
+	addZone(ctx context.Context, s *server, z zone) error
 }
 
-// startKnot starts Knot with one zone.
-func startKnot(dir, zoneFile string, cpu int) (*server, error) {
-	s, port, err := newServer("Knot", dir, "knotd", "-V")
-	if err != nil {
-		return nil, err
-	}
-	conf := fmt.Sprintf(`server:
-  rundir: "%[2]s"
-  listen: 127.0.0.1@%[1]d
-  udp-workers: 1
-  tcp-workers: 1
-  background-workers: 1
-database:
-  storage: "%[2]s/db"
-log:
-  - target: stderr
-    any: warning
-zone:
-  - domain: %[3]s
-    file: "%[4]s"
-    zonefile-sync: -1
-    journal-content: none
-    semantic-checks: off
-`, port, s.dir, apex, zoneFile)
-	path := filepath.Join(s.dir, "knot.conf")
-	if err := os.WriteFile(path, []byte(conf), 0o644); err != nil {
-		return nil, err
-	}
-	return s, s.launch(cpu, nil, "knotd", "-c", path)
+// preparer is a peer that keeps zones in a form of its own, into which they are brought before it is started.
+type preparer interface {
+	prepare(ctx context.Context, s *server, site site) error
 }
 
-func newServer(name, dir, program string, versionFlag string) (*server, uint16, error) {
-	path, err := exec.LookPath(program)
+// site is what a server is to serve, and how.
+type site struct {
+	zones       []zone
+	probes      []string // names of which all are answered once the server is ready
+	cpu         int      // the processor to pin it to; −1 for any
+	connections int      // how many TCP connections at once it must stand
+	updates     bool     // its zones may be changed while it runs
+}
+
+var peers = []peer{balefire{}, nsd{}, knot{}, gdnsd{}, bind{}, powerDNS{}}
+
+// echoes is the floor: this program again, as a server that only sends back.
+type echoes struct{}
+
+func (echoes) about() (string, []string) { return "echo (the floor)", nil }
+
+func (echoes) start(_ context.Context, s *server, site site) error {
+	self, err := os.Executable()
 	if err != nil {
-		return nil, 0, fmt.Errorf("%s is not installed (apt-get install it, or run make bench): %w", name, err)
+		return err
 	}
-	port, err := freePort()
-	if err != nil {
-		return nil, 0, err
+	return s.launch(site.cpu, nil, self, "-echo", s.addr.String())
+}
+
+func (echoes) addZone(context.Context, *server, zone) error {
+	return fmt.Errorf("an echo has no zones")
+}
+
+var (
+	versionNumber = regexp.MustCompile(`\d+\.\d+(\.\d+)*`)
+	goVersion     = regexp.MustCompile(`\(go[^)]*\)`)
+)
+
+// versionIn finds a program's version in what it says of itself: the first number with a point that is not that of Go, or else the
+// last word, as what is built from a commit has it.
+func versionIn(said string) string {
+	said = goVersion.ReplaceAllString(said, "")
+	if v := versionNumber.FindString(said); v != "" {
+		return v
 	}
-	s := &server{name: name, version: versionOf(path, versionFlag), addr: loopback(port), dir: filepath.Join(dir, name)}
-	return s, port, os.MkdirAll(s.dir, 0o755)
+	words := strings.Fields(said)
+	if len(words) == 0 {
+		return "of unknown version"
+	}
+	return words[len(words)-1]
+}
+
+// newServer returns a server that has not been started.
+func newServer(ctx context.Context, p peer, dir string) (*server, error) {
+	s := &server{peer: p}
+	var version []string
+	s.name, version = p.about()
+	if len(version) > 0 {
+		if _, err := exec.LookPath(version[0]); err != nil {
+			return nil, fmt.Errorf("%s is not installed (.ci/packages peers installs it): %w", s.name, err)
+		}
+		out, _ := exec.CommandContext(ctx, version[0], version[1:]...).CombinedOutput() // many exit with 1
+		s.name += " " + versionIn(string(out))
+	}
+	for _, addr := range []*netip.AddrPort{&s.addr, &s.control} {
+		port, err := freePort()
+		if err != nil {
+			return nil, err
+		}
+		*addr = loopback(port)
+	}
+	name, _ := p.about()
+	s.dir = filepath.Join(dir, name)
+	if err := os.RemoveAll(s.dir); err != nil {
+		return nil, err
+	}
+	return s, os.MkdirAll(s.dir, 0o755)
 }

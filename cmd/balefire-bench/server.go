@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -10,20 +11,34 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 )
 
-// server is one authoritative server under test: a process, or a group of them, on 127.0.0.1.
+// server is one server under test: a process, or a group of them, on 127.0.0.1.
 type server struct {
-	name    string
-	version string
-	addr    netip.AddrPort
-	cmd     *exec.Cmd
-	started time.Time
-	first   time.Duration // from start to the first right answer
-	dir     string
+	peer     peer
+	name     string // with its version
+	addr     netip.AddrPort
+	control  netip.AddrPort // for its API or control channel
+	dir      string
+	cmd      *exec.Cmd
+	prepared time.Duration // what came before the start: imports, databases
+	started  time.Time
+	first    time.Duration // from the start to the first right answer to any probe
+	all      time.Duration // … to all probes
+}
+
+// path returns that of a file in the server's directory.
+func (s *server) path(name string) string { return filepath.Join(s.dir, name) }
+
+// configure writes a file in the server's directory.
+func (s *server) configure(name, format string, args ...any) error {
+	return os.WriteFile(s.path(name), fmt.Appendf(nil, format, args...), 0o644)
+}
+
+func loopback(port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
 }
 
 // freePort returns a port that is free for UDP and TCP on 127.0.0.1 now.
@@ -44,17 +59,18 @@ func freePort() (uint16, error) {
 	return 0, errors.New("no port of 127.0.0.1 is free for both UDP and TCP")
 }
 
-// launch starts argv pinned to one processor, in a process group of its own, its output in dir/output.
+// launch starts argv pinned to one processor, −1 for any, in a process group of its own, its output in a file of its directory.
 func (s *server) launch(cpu int, env []string, argv ...string) error {
 	if cpu >= 0 {
 		argv = append([]string{"taskset", "-c", strconv.Itoa(cpu)}, argv...)
 	}
-	out, err := os.Create(filepath.Join(s.dir, "output"))
+	out, err := os.Create(s.path("output"))
 	if err != nil {
 		return err
 	}
 	defer out.Close()
 	s.cmd = exec.Command(argv[0], argv[1:]...)
+	s.cmd.Dir = s.dir
 	s.cmd.Stdout, s.cmd.Stderr = out, out
 	s.cmd.Env = append(os.Environ(), env...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -62,31 +78,68 @@ func (s *server) launch(cpu int, env []string, argv ...string) error {
 	return s.cmd.Start()
 }
 
-// await waits until the server answers query with NOERROR and an answer.
-func (s *server) await(ctx context.Context, query []byte) error {
+// await waits until the server has answered every probe with NOERROR and records, unless it only echoes. Probes are told apart by
+// their IDs, which it sets.
+func (s *server) await(ctx context.Context, probes [][]byte) error {
+	_, echo := s.peer.(echoes)
 	conn, err := net.Dial("udp4", s.addr.String())
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	buf := make([]byte, 4096)
+	answered := make([]bool, len(probes))
+	left := len(probes)
 	for ctx.Err() == nil {
-		if _, err := conn.Write(query); err == nil {
-			if err := conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
-				return err
+		for i, p := range probes {
+			if answered[i] {
+				continue
 			}
+			binary.BigEndian.PutUint16(p, uint16(i))
+			_, _ = conn.Write(p) // refused: nobody listens yet
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
+			return err
+		}
+		for left > 0 {
 			n, err := conn.Read(buf)
-			if err == nil && n > 12 && buf[3]&15 == 0 && buf[6]|buf[7] != 0 {
-				s.first = time.Since(s.started)
-				return nil
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				break
 			}
-			if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-				time.Sleep(5 * time.Millisecond) // refused: nobody listens yet
+			if err != nil {
+				time.Sleep(2 * time.Millisecond) // refused: there is nothing to wait for
+				break
+			}
+			id := int(binary.BigEndian.Uint16(buf))
+			if n < 12 || buf[3]&15 != 0 || (buf[6]|buf[7] == 0 && !echo) || id >= len(probes) || answered[id] {
+				continue
+			}
+			answered[id] = true
+			if left == len(probes) {
+				s.first = time.Since(s.started)
+			}
+			if left--; left == 0 {
+				s.all = time.Since(s.started)
+				return nil
 			}
 		}
 	}
-	out, _ := os.ReadFile(filepath.Join(s.dir, "output"))
-	return fmt.Errorf("%s never answered: %w\n%s", s.name, ctx.Err(), out)
+	return fmt.Errorf("%s has not answered %d of %d probes: %w\n%s", s.name, left, len(probes), ctx.Err(), s.said())
+}
+
+// said returns the end of what the server has printed.
+func (s *server) said() []byte {
+	out, _ := os.ReadFile(s.path("output")) // for the reader of an error, who sees that there is none
+	return out[max(0, len(out)-2000):]
+}
+
+// usage is what the server has used so far.
+func (s *server) usage() (usage, error) {
+	u, err := groupUsage(s.cmd.Process.Pid)
+	if err != nil {
+		return u, fmt.Errorf("%s: %w\n%s", s.name, err, s.said())
+	}
+	return u, nil
 }
 
 // stop ends the server and its children, and waits for it.
@@ -94,69 +147,18 @@ func (s *server) stop() {
 	if s.cmd == nil || s.cmd.Process == nil {
 		return
 	}
-	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGTERM)
+	group := s.cmd.Process.Pid
+	_ = syscall.Kill(-group, syscall.SIGTERM)
 	done := make(chan struct{})
 	go func() {
-		_ = s.cmd.Wait() // killed: its status says nothing
+		_ = s.cmd.Wait() // ended by a signal: its status says nothing
 		close(done)
 	}()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
-		_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
-		<-done
+	case <-time.After(20 * time.Second):
 	}
+	_ = syscall.Kill(-group, syscall.SIGKILL) // it, or children that outlived it
+	<-done
 	s.cmd = nil
-}
-
-// usage is what the processes of a server have used so far.
-type usage struct {
-	cpu time.Duration // user and system
-	rss int64         // resident octets now
-}
-
-// usage sums over the server's process group.
-func (s *server) usage() (usage, error) {
-	var u usage
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return u, err
-	}
-	group := strconv.Itoa(s.cmd.Process.Pid)
-	for _, e := range entries {
-		if _, err := strconv.Atoi(e.Name()); err != nil {
-			continue
-		}
-		stat, err := os.ReadFile(filepath.Join("/proc", e.Name(), "stat"))
-		if err != nil {
-			continue // it has ended
-		}
-		// After the command in parentheses: state ppid pgrp … utime(12) stime(13) … rss(22), proc(5).
-		_, rest, ok := strings.Cut(string(stat), ") ")
-		f := strings.Fields(rest)
-		if !ok || len(f) < 22 || f[2] != group {
-			continue
-		}
-		user, _ := strconv.ParseInt(f[11], 10, 64)
-		system, _ := strconv.ParseInt(f[12], 10, 64)
-		pages, _ := strconv.ParseInt(f[21], 10, 64)
-		const tick = 10 * time.Millisecond // USER_HZ is 100 on every Linux
-		u.cpu += time.Duration(user+system) * tick
-		u.rss += pages * int64(os.Getpagesize())
-	}
-	if u.rss == 0 {
-		return u, fmt.Errorf("%s has no process: it has ended", s.name)
-	}
-	return u, nil
-}
-
-// versionOf returns the first line with a digit that a command prints.
-func versionOf(argv ...string) string {
-	out, _ := exec.Command(argv[0], argv[1:]...).CombinedOutput() // many exit with 1
-	for line := range strings.Lines(string(out)) {
-		if strings.ContainsAny(line, "0123456789") {
-			return strings.TrimSpace(line)
-		}
-	}
-	return "unknown"
 }

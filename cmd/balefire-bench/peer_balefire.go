@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+)
+
+const token = "benchmark-token-16"
+
+// program is the Balefire that is measured, as an absolute path.
+var program = "bin/balefire"
+
+// balefire is the server of this project.
+type balefire struct{}
+
+func (balefire) about() (string, []string) { return "Balefire", []string{program, "version"} }
+
+// prepare imports the zones, so that the measured start finds them on disk.
+func (b balefire) prepare(ctx context.Context, s *server, site site) error {
+	site.cpu = -1
+	if err := b.start(ctx, s, site); err != nil {
+		return err
+	}
+	defer s.stop()
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	return importZones(ctx, s, site.zones)
+}
+
+func (balefire) start(_ context.Context, s *server, site site) error {
+	connections := strconv.Itoa(max(512, site.connections))
+	return s.launch(site.cpu, []string{"BALEFIRE_TOKEN=" + token}, program, "serve", "--data-dir", s.path("data"),
+		"--dns-listen", s.addr.String(), "--admin-listen", s.control.String(), "--log-level", "error", "--dns-rrl-rate", "0",
+		"--dns-tcp-connections", strconv.Itoa(max(4096, site.connections)), "--dns-tcp-per-network", connections,
+		"--dns-tcp-idle-timeout", "1h")
+}
+
+func (balefire) addZone(ctx context.Context, s *server, z zone) error {
+	f, err := os.Open(z.file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return newClient(s).call(ctx, "PUT", "/v1/zones/"+z.apex+"/file", "text/dns", f, nil)
+}
+
+// importZones brings zones into a running server by the command that its users have.
+func importZones(ctx context.Context, s *server, zones []zone) error {
+	// All of them may be more than a command line holds; a directory is one argument.
+	dir := s.path("import")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, z := range zones {
+		if err := linkZone(z, dir+"/"+z.apex+"zone"); err != nil {
+			return err
+		}
+	}
+	defer os.RemoveAll(dir)
+	return output(ctx, "env", "BALEFIRE_TOKEN="+token, program, "zone", "import", dir, "--server", "http://"+s.control.String(), "--timeout", "4h")
+}
+
+// ready waits until Balefire says that it is.
+func (s *server) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	client := http.Client{Timeout: time.Second}
+	for ctx.Err() == nil {
+		res, err := client.Get("http://" + s.control.String() + "/readyz")
+		if err == nil {
+			res.Body.Close()
+			if res.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return fmt.Errorf("%s has not become ready: %w\n%s", s.name, ctx.Err(), s.said())
+}
+
+// client calls Balefire's API.
+type client struct {
+	server string
+	http   *http.Client
+}
+
+func newClient(s *server) *client {
+	return &client{s.control.String(), &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 128}, Timeout: 30 * time.Minute}}
+}
+
+// call does one request, and decodes the answer's JSON into result, unless that is nil.
+func (c *client) call(ctx context.Context, method, path, contentType string, body io.Reader, result any) error {
+	return callJSON(ctx, c.http, method, "http://"+c.server+path, http.Header{
+		"Authorization": {"Bearer " + token}, "Content-Type": {contentType},
+	}, body, result)
+}
+
+// put sets the address of host i of a zone; value makes it differ from time to time.
+func (c *client) put(ctx context.Context, apex string, i, value int) error {
+	body := fmt.Appendf(nil, `{"ttl":300,"records":["%s"]}`, changedAddress(i, value))
+	return c.call(ctx, "PUT", "/v1/zones/"+apex+"/rrsets/"+host(i)+"/A", "application/json", bytes.NewReader(body), nil)
+}
+
+func changedAddress(i, value int) string {
+	return fmt.Sprintf("203.%d.%d.%d", value&127, i>>8&255, i&255)
+}
+
+// statusError is an API's answer that it has not done what it was asked for.
+type statusError struct {
+	code int
+	text string
+}
+
+func (e *statusError) Error() string { return fmt.Sprintf("status %d: %s", e.code, e.text) }
+
+// callJSON does one request of an API.
+func callJSON(ctx context.Context, c *http.Client, method, url string, header http.Header, body io.Reader, result any) error {
+	req, err := http.NewRequestWithContext(ctx, method, url, body)
+	if err != nil {
+		return err
+	}
+	req.Header = header
+	res, err := c.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		return err
+	}
+	if res.StatusCode >= 300 {
+		return fmt.Errorf("%s %s: %w", method, url, &statusError{res.StatusCode, string(text)})
+	}
+	if result == nil {
+		return nil
+	}
+	return json.Unmarshal(text, result)
+}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// bind is BIND's named.
+type bind struct{}
+
+func (bind) about() (string, []string) { return "BIND", []string{"named", "-v"} }
+
+func (bind) start(_ context.Context, s *server, site site) error {
+	update := ""
+	if site.updates {
+		update = " allow-update { 127.0.0.1; };"
+	}
+	var zones strings.Builder
+	for i, z := range site.zones {
+		file := z.file
+		if site.updates { // it writes its journal beside
+			file = s.path(fmt.Sprintf("%d.zone", i))
+			if err := copyZone(z, file); err != nil {
+				return err
+			}
+		}
+		fmt.Fprintf(&zones, "zone \"%s\" { type primary; file \"%s\";%s };\n", z.bare(), file, update)
+	}
+	// The key is for this run and this machine's loopback only.
+	const key = `key "bench" { algorithm hmac-sha256; secret "YmVuY2htYXJrLWJlbmNobWFyay1iZW5jaG1hcms="; };`
+	if err := s.configure("rndc.conf", "%s\noptions { default-key \"bench\"; default-server 127.0.0.1; default-port %d; };\n", key, s.control.Port()); err != nil {
+		return err
+	}
+	err := s.configure("named.conf", `options {
+  directory "%[2]s";
+  pid-file "%[2]s/named.pid";
+  session-keyfile "%[2]s/session.key";
+  listen-on port %[1]d { 127.0.0.1; };
+  listen-on-v6 { none; };
+  recursion no;
+  minimal-responses yes;
+  allow-new-zones yes;
+  tcp-clients %[3]d;
+  tcp-initial-timeout 1200;
+  tcp-idle-timeout 1200;
+  notify no;
+  querylog no;
+  dnssec-validation no;
+  empty-zones-enable no;
+};
+logging { channel errors { stderr; severity error; }; category default { errors; }; };
+%[4]s
+controls { inet 127.0.0.1 port %[5]d allow { 127.0.0.1; } keys { "bench"; }; };
+%[6]s`, s.addr.Port(), s.dir, max(150, site.connections), key, s.control.Port(), zones.String())
+	if err != nil {
+		return err
+	}
+	return s.launch(site.cpu, nil, "named", "-f", "-n", "1", "-c", s.path("named.conf"))
+}
+
+func (bind) addZone(ctx context.Context, s *server, z zone) error {
+	return output(ctx, "rndc", "-c", s.path("rndc.conf"), "addzone", z.bare(), fmt.Sprintf("{ type primary; file \"%s\"; };", z.file))
+}
