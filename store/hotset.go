@@ -58,7 +58,7 @@ const slotsPerPage = 1024
 const noSlot = 1<<32 - 1
 
 type slotPage struct {
-	entries  [slotsPerPage]atomic.Pointer[hotEntry]
+	entries [slotsPerPage]atomic.Pointer[hotEntry]
 	// versions change when an entry that there is goes, or another takes its place; odd while it does. The highest bit is usedBit.
 	versions [slotsPerPage]atomic.Uint64
 }

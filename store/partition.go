@@ -79,8 +79,9 @@ type meta struct {
 }
 
 const (
-	metaFile  = "META"
-	badgerDir = "badger"
+	metaFile    = "META"
+	badgerDir   = "badger"
+	keyRegistry = "KEYREGISTRY" // Badger's
 )
 
 func partitionDir(dir string, n int32) string {
@@ -180,6 +181,10 @@ func openDatabase(dir string, memTable int64, log zerolog.Logger) (db *badger.DB
 		}
 	}()
 	if err := removeUnbegunLogs(dir); err != nil {
+		return nil, fmt.Errorf("open %s: %w", dir, err)
+	}
+	// Nothing is encrypted, so it has no keys, and Badger makes it anew; damaged, it would only keep the database closed.
+	if err := os.Remove(filepath.Join(dir, keyRegistry)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
 	opts := badgerOptions(dir, memTable, log)
