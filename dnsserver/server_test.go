@@ -1,11 +1,11 @@
 package dnsserver
 
 import (
-	"sync"
 	"context"
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
