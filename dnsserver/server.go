@@ -5,7 +5,8 @@
 // There are two lanes. The fast lane reads UDP in batches, and takes questions whose zone is in memory from packet
 // to packet without allocating, on wire code of its own. The slow lane has goroutines and bounds of its own, and
 // takes what may wait for a disk, or needs a general DNS library: zones that are not in memory, TSIG, transfers,
-// updates. TCP has a bounded number of exchanges. In all of them the steps are those of exchange.serve.
+// updates. TCP has loops of the fast kind, and for what waits a bounded number of exchanges. In all of them the steps
+// are those of exchange.serve.
 //
 // What holds:
 //   - No packet stops the server: each is served under a recover, and answered with SERVFAIL at worst.
@@ -54,13 +55,15 @@ type Options struct {
 	Elsewhere Elsewhere
 	// Settings can be replaced while the server runs; see SetSettings.
 	Settings Settings
-	// Workers is how many UDP sockets each address gets, each with its own goroutine. Default: GOMAXPROCS.
+	// Workers is how many UDP sockets each address gets, each with its own goroutine, and how many loops all TCP connections
+	// are spread over. Default: GOMAXPROCS.
 	Workers int
-	// AnswerCache is how many octets all UDP workers together keep of answers that they have made. Default 64 MiB; less than 0: none.
+	// AnswerCache is how many octets all UDP workers together keep of answers that they have made; the loops of TCP keep an
+	// eighth of it besides. Default 64 MiB; less than 0: none.
 	AnswerCache int
 	// SlowWorkers is how many queries over UDP may wait for a disk at once. Default 64.
 	SlowWorkers int
-	// Exchanges is how many queries over TCP may be under way at once. Default 512.
+	// Exchanges is how many queries over TCP may wait for a disk or another node at once. Default 512.
 	Exchanges int
 	// Logger is used at edges: listening, stopping, panics. Nothing is logged per query.
 	Logger zerolog.Logger
