@@ -21,6 +21,8 @@ const (
 	tcpEvents = 64
 	// tcpRead is how many octets one system call reads: hundreds of queries, when a client sends that many.
 	tcpRead = 16 << 10
+	// tcpBatch is how many queries of a connection are read before the first of them is looked up.
+	tcpBatch = 32
 	// longestSweep is the longest time between two looks for connections that are too slow.
 	longestSweep = time.Second
 	// bell is the slot of what wakes a loop.
@@ -163,6 +165,9 @@ type tcpLoop struct {
 	now      int64        // of this turn, nanoseconds since the server was made
 	sweepAt  int64
 	in, out  []byte
+	queries  [tcpBatch]wire.Query
+	packets  [tcpBatch][]byte
+	hashes   [tcpBatch]uint64
 	events   [tcpEvents]unix.EpollEvent
 	ready    [tcpEvents]*tcpConn
 	some     []*tcpConn // memory of sweep

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -24,7 +25,7 @@ import (
 )
 
 const (
-	benchServer = "BALEFIRE_BENCHMARK_SERVER" // set in the process that serves
+	benchServer = "BALEFIRE_BENCHMARK_SERVER" // what the process serves that has it set
 	benchNames  = 10_000
 )
 
@@ -32,31 +33,42 @@ const (
 // Where there are two processors, the server has the first for itself. BALEFIRE_BENCHMARK_PEER=ADDRESS,PID asks another server, which has
 // the names h0 to h9999 of bench.example.
 func BenchmarkTCP(b *testing.B) {
-	if os.Getenv(benchServer) != "" {
+	switch os.Getenv(benchServer) {
+	case "dns":
 		serveBenchmark(b)
-		return
+	case "echo":
+		serveEcho(b)
+	default:
+		benchmarkTCP(b, "dns")
 	}
+}
+
+// BenchmarkTCPFloor is the same with a server that sends back what it reads, in the fewest system calls: what the kernel takes for itself.
+func BenchmarkTCPFloor(b *testing.B) { benchmarkTCP(b, "echo") }
+
+func benchmarkTCP(b *testing.B, kind string) {
 	for _, c := range []struct{ conns, pipeline, idle int }{{8, 24, 0}, {192, 1, 0}, {8, 24, 10_000}, {192, 1, 10_000}} {
 		b.Run(fmt.Sprintf("conns=%d/pipeline=%d/idle=%d", c.conns, c.pipeline, c.idle), func(b *testing.B) {
-			address, pid := benchmarkServer(b)
+			address, pid := benchmarkServer(b, kind)
 			var conns []net.Conn
 			for range c.conns {
 				conns = append(conns, dialBenchmark(b, address))
 			}
-			askAll(b, conns, c.pipeline, 20_000) // warm
+			askAll(b, conns, c.pipeline, 20_000, kind) // warm
 			before := residentSet(b, pid)
 			for range c.idle {
 				dialBenchmark(b, address)
 			}
-			askAll(b, conns, c.pipeline, 1000) // after which all are accepted
-			if c.idle > 0 {
-				b.ReportMetric(float64(residentSet(b, pid)-before)/float64(c.idle), "octets/idle-conn")
-			}
+			askAll(b, conns, c.pipeline, 1000, kind) // after which all are accepted
+			grown := residentSet(b, pid) - before
 			used := cpuTime(b, pid)
 			b.ResetTimer()
-			answers := askAll(b, conns, c.pipeline, b.N)
+			answers := askAll(b, conns, c.pipeline, b.N, kind)
 			b.StopTimer()
 			b.ReportMetric((cpuTime(b, pid)-used).Seconds()*1e6/float64(answers), "server-µs/answer")
+			if c.idle > 0 {
+				b.ReportMetric(float64(grown)/float64(c.idle), "octets/idle-conn")
+			}
 		})
 	}
 }
@@ -72,7 +84,7 @@ func dialBenchmark(b *testing.B, address string) net.Conn {
 }
 
 // askAll asks n questions or somewhat more, and returns how many. Each connection has pipeline of them under way.
-func askAll(b *testing.B, conns []net.Conn, pipeline, n int) int {
+func askAll(b *testing.B, conns []net.Conn, pipeline, n int, kind string) int {
 	b.Helper()
 	rounds := (n + len(conns)*pipeline - 1) / (len(conns) * pipeline)
 	var wg sync.WaitGroup
@@ -96,7 +108,7 @@ func askAll(b *testing.B, conns []net.Conn, pipeline, n int) int {
 						b.Error(err)
 						return
 					}
-					if head[5]&0xf != 0 || head[9] == 0 {
+					if kind == "dns" && (head[5]&0xf != 0 || head[9] == 0) {
 						b.Errorf("answer %x", head)
 						return
 					}
@@ -125,9 +137,9 @@ func appendBenchmarkQuery(out []byte, i int) []byte {
 }
 
 // benchmarkServer starts a server that ends with the benchmark, and returns its address and process.
-func benchmarkServer(b *testing.B) (address string, pid int) {
+func benchmarkServer(b *testing.B, kind string) (address string, pid int) {
 	b.Helper()
-	if peer, id, ok := strings.Cut(os.Getenv("BALEFIRE_BENCHMARK_PEER"), ","); ok {
+	if peer, id, ok := strings.Cut(os.Getenv("BALEFIRE_BENCHMARK_PEER"), ","); ok && kind == "dns" {
 		pid, err := strconv.Atoi(id)
 		if err != nil {
 			b.Fatal(err)
@@ -135,7 +147,7 @@ func benchmarkServer(b *testing.B) (address string, pid int) {
 		return peer, pid
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^$", "-test.bench=^BenchmarkTCP$", "-test.benchtime=1x")
-	cmd.Env = append(os.Environ(), benchServer+"=1")
+	cmd.Env = append(os.Environ(), benchServer+"="+kind)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -217,6 +229,61 @@ func serveBenchmark(b *testing.B) {
 	}
 }
 
+// serveEcho sends back what it reads until standard input ends.
+func serveEcho(b *testing.B) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	socket, err := newTCPListener(ln.(*net.TCPListener))
+	if err != nil {
+		b.Fatal(err)
+	}
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, 0, &unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
+		b.Fatal(err)
+	}
+	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, socket.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(socket.fd)}); err != nil {
+		b.Fatal(err)
+	}
+	fmt.Printf("\nserving %s\n", ln.Addr())
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	events, buf := make([]unix.EpollEvent, tcpEvents), make([]byte, tcpRead)
+	for {
+		n, err := unix.EpollWait(epoll, events, -1)
+		if err != nil && err != unix.EINTR {
+			b.Fatal(err)
+		}
+		for _, event := range events[:max(n, 0)] {
+			fd := uintptr(event.Fd)
+			switch event.Fd {
+			case 0:
+				return
+			case int32(socket.fd):
+				conn, _, err := unix.Accept4(socket.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, conn, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(conn)}); err != nil {
+					b.Fatal(err)
+				}
+			default:
+				at := uintptr(unsafe.Pointer(&buf[0]))
+				r, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, fd, at, tcpRead, unix.MSG_DONTWAIT, 0, 0)
+				if errno != 0 || r == 0 {
+					_ = unix.Close(int(fd))
+					continue
+				}
+				unix.RawSyscall6(unix.SYS_SENDTO, fd, at, r, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+			}
+		}
+	}
+}
+
 // cpuTime returns what a process has used, as user and system.
 func cpuTime(b *testing.B, pid int) time.Duration {
 	b.Helper()
@@ -249,4 +316,3 @@ func residentSet(b *testing.B, pid int) int {
 	}
 	return pages * os.Getpagesize()
 }
-

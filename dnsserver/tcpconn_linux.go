@@ -148,26 +148,28 @@ func (c *tcpConn) end() {
 // serveAll answers the queries that are whole, as long as there is room, writes the answers, and keeps what is left.
 func (l *tcpLoop) serveAll(c *tcpConn, data []byte) {
 	c.more = false
-	open := true
-	for len(data) >= 2 {
-		n := int(binary.BigEndian.Uint16(data))
-		if n < wire.HeaderLen {
+	for open := true; !c.more; {
+		n, broken := l.parse(data)
+		for i := range n {
+			if !open || !c.room() {
+				c.more = true
+				break
+			}
+			open = l.serve(c, i)
+			data = data[2+len(l.packets[i]):]
+			if len(l.out) >= maxPendingConn {
+				open = l.write(c) && open
+			}
+		}
+		if n > 0 {
+			c.quiet = l.now + int64(c.limits.Idle)
+		}
+		if broken && !c.more {
 			c.end() // what can't be a message has no answer; where the next one begins can't be known
 			data = nil
-			break
 		}
-		if len(data) < 2+n {
+		if broken || n < tcpBatch {
 			break
-		}
-		if !open || !c.room() {
-			c.more = true
-			break
-		}
-		open = l.serve(c, data[2:2+n])
-		data = data[2+n:]
-		c.quiet = l.now + int64(c.limits.Idle)
-		if len(l.out) >= maxPendingConn {
-			open = l.write(c) && open
 		}
 	}
 	l.write(c)
@@ -176,6 +178,36 @@ func (l *tcpLoop) serveAll(c *tcpConn, data []byte) {
 		c.die()
 		c.mu.Unlock()
 	}
+}
+
+// parse reads a batch of the whole queries that data begins with, and has what they ask for brought near. broken says that
+// after them comes what is no message.
+func (l *tcpLoop) parse(data []byte) (n int, broken bool) {
+	cache := l.exchange.cache
+	for n < tcpBatch && len(data) >= 2 {
+		size := int(binary.BigEndian.Uint16(data))
+		if broken = size < wire.HeaderLen; broken || len(data) < 2+size {
+			break
+		}
+		q := &l.queries[n]
+		l.packets[n] = data[2 : 2+size]
+		l.exchange.parse(l.packets[n], q)
+		if cache != nil && q.Verdict == wire.Ask {
+			l.hashes[n] = cache.Hash(q.Name, q.Type, q.DO)
+			cache.Expect(l.hashes[n])
+		}
+		data = data[2+size:]
+		n++
+	}
+	if cache == nil || n == 1 {
+		return n, broken
+	}
+	for i := range n {
+		if l.queries[i].Verdict == wire.Ask {
+			cache.ExpectAnswer(l.hashes[i])
+		}
+	}
+	return n, broken
 }
 
 // keep keeps what is left of what was read, and reports whether there is room for it.
@@ -207,19 +239,16 @@ func (c *tcpConn) account() bool {
 	return ok
 }
 
-// serve answers a query into the loop's buffer, or has it answered by somebody who may wait. It reports whether there is
+// serve answers query i of the batch into the loop's buffer, or has it answered by somebody who may wait. It reports whether there is
 // room for another one.
-func (l *tcpLoop) serve(c *tcpConn, packet []byte) bool {
-	x, start := l.exchange, len(l.out)
-	x.parse(packet, &x.parsed)
-	if x.cache != nil && x.parsed.Verdict == wire.Ask {
-		x.hash = x.cache.Hash(x.parsed.Name, x.parsed.Type, x.parsed.DO)
-	}
+func (l *tcpLoop) serve(c *tcpConn, i int) bool {
+	start := len(l.out)
 	l.out = append(l.out, 0, 0)
-	reply, later := x.serveParsed(&x.parsed, packet, c.from, l.out)
+	l.exchange.hash = l.hashes[i]
+	reply, later := l.exchange.serveParsed(&l.queries[i], l.packets[i], c.from, l.out)
 	if later || len(reply) <= start+2 {
 		l.out = l.out[:start]
-		return !later || c.putOff(packet)
+		return !later || c.putOff(l.packets[i])
 	}
 	l.out = reply
 	binary.BigEndian.PutUint16(l.out[start:], uint16(len(l.out)-start-2))
