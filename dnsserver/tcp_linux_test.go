@@ -194,8 +194,10 @@ func TestSlowReaderOfLateAnswers(t *testing.T) {
 	if _, err := c.Write(segment); err != nil {
 		t.Fatal(err)
 	}
-	for gather(t, s)["balefire_dns_tcp_cut_total"] == 0 {
-		runtime.Gosched()
+	for begun := time.Now(); gather(t, s)["balefire_dns_tcp_cut_total"] == 0; runtime.Gosched() {
+		if time.Since(begun) > waitLimit {
+			t.Fatal("not cut")
+		}
 	}
 	stop(t, s)
 	if got := gather(t, s); got["balefire_dns_tcp_connections"] != 0 || s.tcp.pending.Load() != 0 {
