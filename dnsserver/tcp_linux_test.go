@@ -2,10 +2,8 @@ package dnsserver
 
 import (
 	"encoding/binary"
-	"errors"
 	"io"
 	"net"
-	"os"
 	"runtime"
 	"testing"
 	"time"
@@ -205,23 +203,29 @@ func TestSlowReaderOfLateAnswers(t *testing.T) {
 	}
 }
 
-// TestTrickle: octets that come one by one don't keep a connection whose query doesn't come whole.
+// TestTrickle: only a query that comes whole gives its connection more time, octets of one don't.
 func TestTrickle(t *testing.T) {
-	s := start(t, Options{Settings: Settings{TCP: TCPSettings{Idle: 20 * time.Millisecond}}})
-	c := dial(t, "tcp", s.testAddr())
-	if _, err := c.Write([]byte{255, 255}); err != nil {
-		t.Fatal(err)
-	}
-	for range 65534 { // at one system call each this takes longer than it may
-		if _, err := c.Write([]byte{0}); err != nil {
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Fatal("neither read nor closed")
-			}
-			return
+	l, c, client := stillLoop(t, start(t, Options{}))
+	query, idle := framed(nil, pack(t, question("www.example.com.", dns.TypeA))), int64(c.limits.Idle)
+	until := c.quiet
+	for i := range query {
+		if c.late(until - 1) {
+			t.Fatalf("late too early, after %d octets", i)
 		}
+		if !c.late(until) {
+			t.Fatalf("not late, after %d octets", i)
+		}
+		l.now = until - 1
+		if _, err := unix.Write(client, query[i:i+1]); err != nil {
+			t.Fatal(err)
+		}
+		l.handle(c, unix.EPOLLIN)
 	}
-	if _, err := c.tryReceive(); !ended(err) {
-		t.Errorf("%v", err)
+	if l.now = until - 1; c.late(l.now+idle-1) || !c.late(l.now+idle) {
+		t.Errorf("after a whole query the time is up %d ns later, want %d", c.quiet-l.now, idle)
+	}
+	if n, err := unix.Read(client, make([]byte, 1000)); n < len(query) {
+		t.Error(n, err)
 	}
 }
 
@@ -265,9 +269,9 @@ func TestSilentConnections(t *testing.T) {
 	}
 }
 
-// TestHotTCPAllocatesNothing: from what was read to what is written.
-func TestHotTCPAllocatesNothing(t *testing.T) {
-	s := start(t, Options{})
+// stillLoop returns a loop that does not run, with one connection, and that one's other end.
+func stillLoop(t *testing.T, s *Server) (l *tcpLoop, c *tcpConn, client int) {
+	t.Helper()
 	l, err := s.newTCPLoop()
 	if err != nil {
 		t.Fatal(err)
@@ -276,29 +280,37 @@ func TestHotTCPAllocatesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(pair[1])
-	c := &tcpConn{fd: pair[0], limits: &s.settings.Load().TCP}
+	c = &tcpConn{fd: pair[0], limits: &s.settings.Load().TCP}
 	if !s.tcp.enter(c.from, c.limits) {
 		t.Fatal("not let in")
 	}
 	if err := l.add(c); err != nil {
 		t.Fatal(err)
 	}
+	l.exchange.begin()
+	t.Cleanup(func() {
+		_ = unix.Close(pair[1])
+		l.remove(c)
+		if !l.close() {
+			t.Error("a connection is left")
+		}
+	})
+	return l, c, pair[1]
+}
+
+// TestHotTCPAllocatesNothing: from what was read to what is written.
+func TestHotTCPAllocatesNothing(t *testing.T) {
+	l, c, client := stillLoop(t, start(t, Options{}))
 	queries, answers := hotQueries(t, 40), make([]byte, 1<<20)
 	if n := testing.AllocsPerRun(100, func() {
-		l.exchange.begin()
-		if n, err := unix.Write(pair[1], queries); n != len(queries) {
+		if n, err := unix.Write(client, queries); n != len(queries) {
 			t.Fatal(err)
 		}
 		l.handle(c, unix.EPOLLIN)
-		if n, err := unix.Read(pair[1], answers); n < 40*12 {
+		if n, err := unix.Read(client, answers); n < 40*12 {
 			t.Fatal(n, err)
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations for 40 queries", n)
-	}
-	l.remove(c)
-	if !l.close() {
-		t.Error("a connection is left")
 	}
 }
