@@ -269,6 +269,31 @@ func TestSilentConnections(t *testing.T) {
 	}
 }
 
+// TestPendingIsCounted: what a client has not taken is counted, until it takes it piece by piece.
+func TestPendingIsCounted(t *testing.T) {
+	s := start(t, Options{})
+	l, c, client := stillLoop(t, s)
+	if err := unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4096); err != nil {
+		t.Fatal(err)
+	}
+	c.mu.Lock()
+	c.send(make([]byte, 100_000))
+	c.mu.Unlock()
+	taken := make([]byte, 2048)
+	for rounds := 0; len(c.pending) > 0; rounds++ {
+		if n := s.tcp.pending.Load(); n != int64(len(c.pending)) || rounds > 100_000 {
+			t.Fatalf("%d octets are pending, %d counted", len(c.pending), n)
+		}
+		if _, err := unix.Read(client, taken); err != nil {
+			t.Fatal(err)
+		}
+		l.handle(c, unix.EPOLLOUT)
+	}
+	if n := s.tcp.pending.Load(); n != 0 || c.interest != unix.EPOLLIN {
+		t.Errorf("nothing is pending, %d octets are counted, and interest is in %x", n, c.interest)
+	}
+}
+
 // stillLoop returns a loop that does not run, with one connection, and that one's other end.
 func stillLoop(t *testing.T, s *Server) (l *tcpLoop, c *tcpConn, client int) {
 	t.Helper()
