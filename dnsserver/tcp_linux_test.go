@@ -1,6 +1,7 @@
 package dnsserver
 
 import (
+	"context"
 	"encoding/binary"
 	"io"
 	"net"
@@ -291,6 +292,99 @@ func TestPendingIsCounted(t *testing.T) {
 	}
 	if n := s.tcp.pending.Load(); n != 0 || c.interest != unix.EPOLLIN {
 		t.Errorf("nothing is pending, %d octets are counted, and interest is in %x", n, c.interest)
+	}
+}
+
+// TestUntakenAnswersStopServing: of queries that were read, no more are answered than there is room for while the client takes nothing; all
+// are when it does.
+func TestUntakenAnswersStopServing(t *testing.T) {
+	l, c, client := stillLoop(t, start(t, Options{}))
+	if err := unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4096); err != nil {
+		t.Fatal(err)
+	}
+	const n = 200
+	var segment []byte
+	for range n {
+		segment = framed(segment, pack(t, question("huge.example.com.", dns.TypeA)))
+	}
+	if _, err := unix.Write(client, segment); err != nil {
+		t.Fatal(err)
+	}
+	l.handle(c, unix.EPOLLIN)
+	if kept := len(c.pending); kept == 0 || kept > maxPendingConn+65537 || c.interest != unix.EPOLLOUT {
+		t.Fatalf("%d octets are pending, and interest is in %x", kept, c.interest)
+	}
+	var taken []byte
+	for answers := 0; answers < n; {
+		chunk := make([]byte, 1<<20)
+		got, err := unix.Read(client, chunk)
+		if err != nil {
+			t.Fatalf("after %d answers: %v", answers, err)
+		}
+		taken = append(taken, chunk[:got]...)
+		for len(taken) >= 2 && len(taken) >= 2+int(binary.BigEndian.Uint16(taken)) {
+			taken = taken[2+binary.BigEndian.Uint16(taken):]
+			answers++
+		}
+		l.handle(c, unix.EPOLLOUT)
+		if kept := len(c.pending); kept > maxPendingConn+65537 {
+			t.Fatalf("%d octets are pending", kept)
+		}
+	}
+	if c.interest != unix.EPOLLIN || len(taken) != 0 {
+		t.Errorf("at the end %d octets are too many, and interest is in %x", len(taken), c.interest)
+	}
+}
+
+// TestShutdownAnswersWhatWasRead: also what waited for room.
+func TestShutdownAnswersWhatWasRead(t *testing.T) {
+	h := newHosted(t)
+	release := h.wait("a.slow.example.com.")
+	s := start(t, Options{Zones: h, Settings: Settings{TCP: TCPSettings{Pipeline: 1}}})
+	c, idle := dial(t, "tcp", s.testAddr()), dial(t, "tcp", s.testAddr())
+	idle.ask(question("www.example.com.", dns.TypeA))
+	segment := framed(nil, pack(t, question("a.slow.example.com.", dns.TypeA)))
+	if _, err := c.Write(append(segment, hotQueries(t, 50)...)); err != nil {
+		t.Fatal(err)
+	}
+	<-h.waiting
+	done := make(chan error)
+	go func() { done <- s.Shutdown(context.Background()) }()
+	if b, err := idle.tryReceive(); err == nil {
+		t.Errorf("the idle connection should end: %x", b)
+	}
+	release()
+	if m := c.receiveMsg(); m.Rcode != dns.RcodeNameError {
+		t.Errorf("%v", m)
+	}
+	for i := range 50 {
+		if m := c.receiveMsg(); int(m.Id) != i {
+			t.Errorf("answer %d is to query %d", i, m.Id)
+		}
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestTCPKeepsAnswers: each under its own question, wherever in a batch that comes.
+func TestTCPKeepsAnswers(t *testing.T) {
+	s := start(t, Options{})
+	c := dial(t, "tcp", s.testAddr())
+	a, b := question("www.example.com.", dns.TypeA), question("ns1.example.com.", dns.TypeA)
+	for _, order := range [][2]*dns.Msg{{a, b}, {b, a}} {
+		if _, err := c.Write(framed(framed(nil, pack(t, order[0])), pack(t, order[1]))); err != nil {
+			t.Fatal(err)
+		}
+		for _, q := range order {
+			if m := c.receiveMsg(); m.Id != q.Id || len(m.Answer) == 0 || m.Answer[0].Header().Name != q.Question[0].Name {
+				t.Errorf("%v", m)
+			}
+		}
+	}
+	stop(t, s)
+	if kept := gather(t, s)["balefire_dns_answers_kept_total"]; kept != 2 {
+		t.Errorf("%v answers came from what was kept, want 2", kept)
 	}
 }
 
