@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/netip"
 	"runtime/debug"
-	"sync"
 
 	"balefire/dnsserver/answercache"
 	"balefire/dnsserver/wire"
@@ -215,40 +214,3 @@ func (s *Server) logPanic(v any) {
 	}
 	s.opts.Logger.Error().Interface("panic", v).Bytes("stack", debug.Stack()).Msg("a query made the server panic; it was answered with SERVFAIL")
 }
-
-// exchangePool is a bounded number of exchanges, made when first needed.
-type exchangePool struct {
-	server *Server
-	max    int
-	free   chan *exchange
-
-	mu   sync.Mutex // guards made
-	made int
-}
-
-func (p *exchangePool) init(s *Server, n int) {
-	p.server, p.max, p.free = s, n, make(chan *exchange, n)
-}
-
-// take returns a free exchange, and waits for one when all are in use.
-func (p *exchangePool) take() *exchange {
-	select {
-	case x := <-p.free:
-		return x
-	default:
-	}
-	p.mu.Lock()
-	more := p.made < p.max
-	if more {
-		p.made++
-	}
-	p.mu.Unlock()
-	if !more {
-		return <-p.free
-	}
-	x := p.server.newExchange()
-	x.mayWait, x.mayAsk, x.via = true, true, overTCP
-	return x
-}
-
-func (p *exchangePool) put(x *exchange) { p.free <- x }

@@ -5,7 +5,8 @@
 // There are two lanes. The fast lane reads UDP in batches, and takes questions whose zone is in memory from packet
 // to packet without allocating, on wire code of its own. The slow lane has goroutines and bounds of its own, and
 // takes what may wait for a disk, or needs a general DNS library: zones that are not in memory, TSIG, transfers,
-// updates. TCP has a bounded number of exchanges. In all of them the steps are those of exchange.serve.
+// updates. TCP has loops of the fast kind, and for what waits a bounded number of exchanges. In all of them the steps
+// are those of exchange.serve.
 //
 // What holds:
 //   - No packet stops the server: each is served under a recover, and answered with SERVFAIL at worst.
@@ -54,13 +55,15 @@ type Options struct {
 	Elsewhere Elsewhere
 	// Settings can be replaced while the server runs; see SetSettings.
 	Settings Settings
-	// Workers is how many UDP sockets each address gets, each with its own goroutine. Default: GOMAXPROCS.
+	// Workers is how many UDP sockets each address gets, each with its own goroutine, and how many loops all TCP connections
+	// are spread over. Default: GOMAXPROCS.
 	Workers int
-	// AnswerCache is how many octets all UDP workers together keep of answers that they have made. Default 64 MiB; less than 0: none.
+	// AnswerCache is how many octets all UDP workers together keep of answers that they have made; the loops of TCP keep an
+	// eighth of it besides. Default 64 MiB; less than 0: none.
 	AnswerCache int
 	// SlowWorkers is how many queries over UDP may wait for a disk at once. Default 64.
 	SlowWorkers int
-	// Exchanges is how many queries over TCP may be under way at once. Default 512.
+	// Exchanges is how many queries over TCP may wait for a disk or another node at once. Default 512.
 	Exchanges int
 	// Logger is used at edges: listening, stopping, panics. Nothing is logged per query.
 	Logger zerolog.Logger
@@ -78,6 +81,7 @@ type Server struct {
 	distant  *slowLane     // waits for other nodes
 	asking   chan struct{} // exchanges over TCP that wait for other nodes
 	free     exchangePool
+	born     time.Time
 
 	lastPanic atomic.Int64 // when a panic was last logged, Unix seconds
 	panics    atomic.Uint64
@@ -101,7 +105,7 @@ const (
 // endpoint is one address of Options.Listen.
 type endpoint struct {
 	addr netip.AddrPort
-	ln   *net.TCPListener
+	tcp  *tcpListener
 	udp  []*udpSocket
 }
 
@@ -128,7 +132,7 @@ func New(opts Options) (*Server, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	s := &Server{opts: opts, limiter: newRateLimiter()}
+	s := &Server{opts: opts, limiter: newRateLimiter(), born: time.Now()}
 	s.free.init(s, opts.Exchanges)
 	s.distant = newSlowLane(s, askingUDP, nil)
 	s.slow = newSlowLane(s, opts.SlowWorkers, s.distant)
@@ -171,10 +175,13 @@ func (s *Server) Start() (err error) {
 		}
 		s.endpoints = append(s.endpoints, e)
 	}
+	if err := s.startTCP(); err != nil {
+		return err
+	}
 	// A receiving loop that never drains its socket keeps its processor: without one more, everything else would
-	// wait for the scheduler to take one away.
-	if runtime.GOMAXPROCS(0) <= s.opts.Workers {
-		runtime.GOMAXPROCS(s.opts.Workers + 1)
+	// wait for the scheduler to take one away. There are as many loops for TCP as for UDP.
+	if loops := 2 * s.opts.Workers; runtime.GOMAXPROCS(0) <= loops {
+		runtime.GOMAXPROCS(loops + 1)
 	}
 	s.state = running
 	s.slow.start()
@@ -183,7 +190,7 @@ func (s *Server) Start() (err error) {
 		for _, w := range s.newUDPWorkers(e) {
 			s.readers.Go(w.run)
 		}
-		s.readers.Go(func() { s.accept(e.ln) })
+		s.readers.Go(func() { s.accept(e.tcp) })
 		s.opts.Logger.Info().Stringer("address", e.addr).Msg("answering DNS over UDP and TCP")
 	}
 	return nil
@@ -209,13 +216,13 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.state = stopped
 	for _, e := range s.endpoints {
-		e.ln.Close() // nothing more is accepted; there is nobody to tell of an error
+		e.tcp.end()
 		for _, socket := range e.udp {
 			socket.end()
 		}
 	}
 	s.mu.Unlock()
-	s.tcp.endAll()
+	s.endTCP()
 
 	done := make(chan struct{})
 	go func() {
@@ -231,7 +238,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-done:
 	case <-ctx.Done():
 		err = ctx.Err()
-		s.tcp.cutAll()
+		s.cutTCP()
 	}
 	if err == nil {
 		s.opts.Logger.Info().Msg("stopped answering DNS")
@@ -247,7 +254,7 @@ func (s *Server) closeSockets() {
 }
 
 func (e *endpoint) close() {
-	e.ln.Close()
+	e.tcp.close()
 	for _, socket := range e.udp {
 		socket.close()
 	}
@@ -294,9 +301,11 @@ func tryListen(address string, workers int) (*endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	tcp := ln.(*net.TCPListener)
-	at := tcp.Addr().(*net.TCPAddr).AddrPort()
-	e := &endpoint{addr: netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), ln: tcp}
+	at := ln.Addr().(*net.TCPAddr).AddrPort()
+	e := &endpoint{addr: netip.AddrPortFrom(at.Addr().Unmap(), at.Port())}
+	if e.tcp, err = newTCPListener(ln.(*net.TCPListener)); err != nil {
+		return nil, err
+	}
 	if e.udp, err = listenUDP(family, e.addr, workers); err != nil {
 		e.close()
 		return nil, err

@@ -1,281 +1,81 @@
 package dnsserver
 
 import (
-	"bufio"
-	"encoding/binary"
-	"errors"
-	"io"
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"balefire/dnsserver/wire"
 )
 
 const (
-	// tcpReadBuffer is what an idle connection keeps, with its goroutine.
-	tcpReadBuffer = 2048
-	// maxPendingConn bounds the octets of answers that a connection's client has not taken; beyond it, no more of
-	// its queries are read.
-	maxPendingConn = 128 << 10
-	// maxPendingAll bounds them over all connections; beyond it, connections that want to add more are cut.
+	// maxPendingConn is how many octets of answers are gathered for a connection before they are written. While its client has
+	// not taken them, no more of its queries are served.
+	maxPendingConn = 64 << 10
+	// maxPendingAll bounds the octets that are kept for connections, over all of them: answers that clients have not taken, and
+	// queries that have not come whole. Connections that want to add more are cut.
 	maxPendingAll = 64 << 20
-	// keepBuffer is the largest buffer that a connection keeps when it is drained.
-	keepBuffer = 16 << 10
 	// acceptPause is how long nothing is accepted after an error such as too many open files.
 	acceptPause = 50 * time.Millisecond
 )
 
-// tcpLimits counts connections, in all and by client network, and knows all that are open.
+// tcpLimits counts connections, in all and by client network, and what is kept for them.
 type tcpLimits struct {
 	refusedTotal, refusedNetwork, cut atomic.Uint64
 	pending                           atomic.Int64 // octets, of all connections
-	ending                            atomic.Bool
+	ending                            atomic.Bool  // nothing more is read
+	sockets                           tcpSockets
 
 	mu       sync.Mutex // guards what follows
-	conns    map[*tcpConn]struct{}
+	count    int
 	networks map[uint64]int
 }
 
-func (l *tcpLimits) init() {
-	l.conns, l.networks = make(map[*tcpConn]struct{}), make(map[uint64]int)
-}
+func (l *tcpLimits) init() { l.networks = make(map[uint64]int) }
 
 func (l *tcpLimits) open() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.conns)
+	return l.count
 }
 
 // enter counts a connection, unless a limit is reached.
-func (l *tcpLimits) enter(c *tcpConn, limits *TCPSettings) bool {
+func (l *tcpLimits) enter(from netip.Addr, limits *TCPSettings) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := network(c.from)
+	n := network(from)
 	switch {
 	case l.ending.Load():
 		return false
-	case len(l.conns) >= limits.Connections:
+	case l.count >= limits.Connections:
 		l.refusedTotal.Add(1)
 		return false
 	case l.networks[n] >= limits.PerNetwork:
 		l.refusedNetwork.Add(1)
 		return false
 	}
-	l.conns[c] = struct{}{}
+	l.count++
 	l.networks[n]++
 	return true
 }
 
-func (l *tcpLimits) leave(c *tcpConn) {
+func (l *tcpLimits) leave(from netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.conns, c)
-	n := network(c.from)
+	l.count--
+	n := network(from)
 	if l.networks[n]--; l.networks[n] == 0 {
 		delete(l.networks, n)
 	}
 }
 
-// endAll makes every connection stop reading; what it has read is answered.
-func (l *tcpLimits) endAll() {
-	l.ending.Store(true)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for c := range l.conns {
-		_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // fails only when closed already
+// reserve counts n octets that are kept, or fewer when n is negative, and reports whether there is room for them.
+func (l *tcpLimits) reserve(n int) bool {
+	if l.pending.Add(int64(n)) > maxPendingAll && n > 0 {
+		l.pending.Add(-int64(n))
+		return false
 	}
+	return true
 }
 
-// cutAll closes every connection.
-func (l *tcpLimits) cutAll() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for c := range l.conns {
-		c.conn.Close()
-	}
-}
-
-// accept takes connections until the listener is closed.
-func (s *Server) accept(ln *net.TCPListener) {
-	for {
-		conn, err := ln.AcceptTCP()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil {
-			s.opts.Logger.Warn().Err(err).Msg("can't accept TCP connections")
-			time.Sleep(acceptPause)
-			continue
-		}
-		s.admitConn(conn)
-	}
-}
-
-func (s *Server) admitConn(conn net.Conn) {
-	c := &tcpConn{server: s, conn: conn, limits: s.settings.Load().TCP}
-	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
-		c.from = a.AddrPort().Addr().Unmap().WithZone("")
-	}
-	c.room.L = &c.mu
-	if !s.tcp.enter(c, &c.limits) {
-		conn.Close()
-		return
-	}
-	s.conns.Go(func() {
-		defer s.tcp.leave(c)
-		c.run()
-	})
-}
-
-// tcpConn is one connection (RFC 7766). One goroutine reads queries; each is answered by one of the server's
-// exchanges, as soon as it is ready (§6.2.1.1, §7). Whichever has an answer while nobody writes, writes all that is pending.
-type tcpConn struct {
-	server *Server
-	conn   net.Conn
-	from   netip.Addr
-	limits TCPSettings
-
-	mu      sync.Mutex // guards what follows
-	room    sync.Cond  // less is under way or pending
-	under   int        // queries under way
-	pending []byte     // answers to be written
-	spare   []byte     // the buffer that pending takes turns with
-	writing bool
-	dead    bool // writing failed: answers go nowhere
-}
-
-// run reads queries until the client ends, is too slow, or the server ends; then it waits for what is under way.
-func (c *tcpConn) run() {
-	defer c.conn.Close()
-	in := bufio.NewReaderSize(c.conn, tcpReadBuffer)
-	for c.waitForRoom() {
-		if err := c.conn.SetReadDeadline(time.Now().Add(c.limits.Idle)); err != nil {
-			break
-		}
-		if c.server.tcp.ending.Load() {
-			// Looked at after the deadline was set, so that endAll's is not undone. What is read already is answered.
-			_ = c.conn.SetReadDeadline(time.Unix(1, 0))
-		}
-		length, err := readLength(in)
-		if err != nil || length < wire.HeaderLen {
-			break // what can't be a message has no answer; where the next one begins can't be known
-		}
-		x := c.server.free.take()
-		if cap(x.packet) < length {
-			x.packet = make([]byte, length)
-		}
-		x.packet = x.packet[:length]
-		if _, err := io.ReadFull(in, x.packet); err != nil {
-			c.server.free.put(x)
-			break
-		}
-		c.mu.Lock()
-		c.under++
-		c.mu.Unlock()
-		go c.serve(x)
-	}
-	c.mu.Lock()
-	for c.under > 0 {
-		c.room.Wait()
-	}
-	c.mu.Unlock()
-}
-
-// readLength reads the two octets before a message (RFC 1035 §4.2.2).
-func readLength(in *bufio.Reader) (int, error) {
-	b, err := in.Peek(2)
-	if err != nil {
-		return 0, err
-	}
-	n := int(binary.BigEndian.Uint16(b))
-	_, err = in.Discard(2)
-	return n, err
-}
-
-// waitForRoom waits until the connection may have another query under way. It returns false when the connection
-// is dead.
-func (c *tcpConn) waitForRoom() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for !c.dead && (c.under >= c.limits.Pipeline || len(c.pending) >= maxPendingConn) {
-		c.room.Wait()
-	}
-	return !c.dead
-}
-
-// serve answers the query in x.
-func (c *tcpConn) serve(x *exchange) {
-	x.begin()
-	x.out = append(x.out[:0], 0, 0)
-	reply, _ := x.serve(x.packet, c.from, x.out)
-	if len(reply) > 2 {
-		x.out = reply
-		binary.BigEndian.PutUint16(x.out, uint16(len(x.out)-2))
-	} else {
-		x.out = x.out[:0]
-	}
-	c.deliver(x)
-}
-
-// deliver puts the answer in x among those pending, gives x back, and writes, unless another goroutine does already. The
-// query is under way until then.
-func (c *tcpConn) deliver(x *exchange) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.dead || len(x.out) == 0:
-	case c.server.tcp.pending.Add(int64(len(x.out))) > maxPendingAll:
-		c.server.tcp.pending.Add(-int64(len(x.out)))
-		c.die()
-	default:
-		c.pending = append(c.pending, x.out...)
-	}
-	x.flush()
-	c.server.free.put(x)
-	if !c.writing {
-		c.writing = true
-		c.writePending()
-		c.writing = false
-	}
-	c.under--
-	c.room.Broadcast()
-}
-
-// writePending writes until nothing is pending. c.mu is held, but not while writing.
-func (c *tcpConn) writePending() {
-	for len(c.pending) > 0 && !c.dead {
-		out := c.pending
-		c.pending = c.spare[:0]
-		c.spare = nil
-		c.room.Broadcast()
-		c.mu.Unlock()
-		err := c.conn.SetWriteDeadline(time.Now().Add(c.limits.Write))
-		if err == nil {
-			_, err = c.conn.Write(out)
-		}
-		c.mu.Lock()
-		c.server.tcp.pending.Add(-int64(len(out)))
-		if cap(out) <= keepBuffer {
-			c.spare = out
-		}
-		if err != nil {
-			c.die()
-		}
-	}
-}
-
-// die gives the connection up: its client does not take what it asked for. c.mu is held.
-func (c *tcpConn) die() {
-	if c.dead {
-		return
-	}
-	c.dead = true
-	c.server.tcp.cut.Add(1)
-	c.server.tcp.pending.Add(-int64(len(c.pending)))
-	c.pending = nil
-	c.conn.Close()
-	c.room.Broadcast()
-}
+// sinceMade is the clock of connections' time-outs, nanoseconds.
+func (s *Server) sinceMade() int64 { return int64(time.Since(s.born)) }

@@ -73,7 +73,7 @@ type BackupConfig struct {
 type DNSConfig struct {
 	Listen       []string // HOST:PORT, UDP and TCP
 	UDPWorkers   int      // sockets and goroutines for each address; 0: one for each CPU
-	AnswerCache  int64    // octets that all UDP workers together keep of answers that they have made
+	AnswerCache  int64    // octets that all UDP workers together keep of answers that they have made; TCP takes an eighth besides
 	EDNSSize     int      // octets: the largest UDP answer, and what is advertised
 	NSID         bool     // send Identity as NSID (RFC 5001) to who asks
 	Identity     string   // what NSID, id.server and hostname.bind say; empty: NodeID
@@ -212,7 +212,7 @@ func (c *Config) options() []option {
 
 		{key: "dns.listen", value: addresses(&c.DNS.Listen, false), doc: "addresses for DNS, each over UDP and TCP"},
 		{key: "dns.udp-workers", value: number(&c.DNS.UDPWorkers, 0, 1024), doc: "UDP sockets for each address; 0 means one for each CPU"},
-		{key: "dns.answer-cache", value: size(&c.DNS.AnswerCache, 1<<20), doc: "memory for whole answers that were made before, of all UDP workers together"},
+		{key: "dns.answer-cache", value: size(&c.DNS.AnswerCache, 1<<20), doc: "memory for whole answers that were made before, of all UDP workers together; TCP takes an eighth of it besides"},
 		{key: "dns.edns-size", value: number(&c.DNS.EDNSSize, 512, 4096), doc: "the largest UDP answer in octets, and the size that is advertised"},
 		{key: "dns.nsid", value: boolean(&c.DNS.NSID), doc: "name this node to clients that ask with NSID (RFC 5001)"},
 		{key: "dns.identity", value: text(&c.DNS.Identity), doc: "what NSID and id.server say; empty means the node's name"},
