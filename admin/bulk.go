@@ -71,6 +71,15 @@ func (s *Server) postImports(w http.ResponseWriter, r *http.Request) error {
 		work.Go(func() { results[i] = s.importOne(r.Context(), all[i], d, opts) })
 	}
 	work.Wait()
+	id := w.Header().Get("X-Request-Id")
+	for _, result := range results {
+		if p := result.Problem; p != nil {
+			p.RequestID = id
+			if p.cause != nil { // the request does not fail, so nobody else says it
+				s.log.Warn().Err(p.cause).Str("request_id", id).Str("zone", result.Zone).Int("status", p.Status).Msg("import failed")
+			}
+		}
+	}
 	return writeJSON(w, http.StatusOK, bulkResults{results})
 }
 
@@ -88,10 +97,15 @@ func (s *Server) bulkOf(body value) ([]bulkZone, error) {
 		f.add(v.at, "is empty")
 	}
 	all := make([]bulkZone, 0, len(items))
+	first := make(map[zones.Name]string, len(items)) // its place
 	for _, item := range items {
 		o := f.object(item)
 		v, ok := o.required("name")
-		apex, _ := o.name(v, ok, zones.Root)
+		apex, named := o.name(v, ok, zones.Root)
+		if earlier, twice := first[apex]; named && twice {
+			o.add(v.at, "%s is also at %s", apex, earlier)
+		}
+		first[apex] = v.at
 		v, ok = o.required("file")
 		text, _ := o.text(v, ok)
 		o.end()
@@ -105,7 +119,7 @@ func (s *Server) importOne(ctx context.Context, z bulkZone, d demands, opts impo
 	result := bulkResult{Zone: z.apex.String()}
 	got, err := s.importHeld(ctx, z, d, opts)
 	if err != nil {
-		result.Problem = s.problemOfOne(err, z.apex)
+		result.Problem = problemOf(err)
 		s.metrics.imports.WithLabelValues("failed").Inc()
 		return result
 	}
@@ -128,15 +142,6 @@ func (s *Server) importHeld(ctx context.Context, z bulkZone, d demands, opts imp
 	rand.Read(d.id[:])
 	job := &importJob{s: s, apex: z.apex, demands: d, importOptions: opts, file: fileName(z.apex)}
 	return job.run(ctx, heldText{strings.NewReader(z.file)})
-}
-
-// problemOfOne is problemOf for a zone of many; the request itself does not fail, so the cause is logged here.
-func (s *Server) problemOfOne(err error, apex zones.Name) *problem {
-	p := problemOf(err)
-	if p.cause != nil {
-		s.log.Warn().Err(p.cause).Str("zone", apex.String()).Int("status", p.Status).Msg("import failed")
-	}
-	return p
 }
 
 // heldText is a zone file that is in memory: reading it does not fail.
