@@ -34,8 +34,8 @@ func newZoneImportCommand(conn *connection) *cobra.Command {
 written relative to it takes --origin, $ORIGIN, or else the file's name (<apex>.zone). "-" is standard input.
 
 Every file is read and checked here before anything of it is sent. A zone that has the same content already,
-but for a serial that the server gave it, is not written again. Returns when all are applied; exits with 1
-when any failed.`,
+but for a serial that the server gave it, is not written again: an import that was interrupted is gone on with by
+the same command. Small zones are sent many at once. Returns when all are applied; exits with 1 when any failed.`,
 		Example: `  balefire zone import zones/
   balefire zone import testdata/zones/root.zone --origin .`,
 		Args: cobra.MinimumNArgs(1),
@@ -127,7 +127,7 @@ func zoneFiles(paths []string) ([]string, error) {
 type imported struct {
 	File     string   `json:"file"`
 	Zone     string   `json:"zone,omitempty"`
-	Result   string   `json:"result"` // created, replaced, unchanged, kept or failed
+	Result   string   `json:"result"` // created, replaced, unchanged, kept, failed or left
 	ID       string   `json:"id,omitempty"`
 	Serial   uint32   `json:"serial,omitempty"`
 	Records  uint64   `json:"records,omitempty"`
@@ -175,7 +175,8 @@ func importFile(ctx context.Context, c *client, file string, how importOptions, 
 		return got
 	}
 	if err := ctx.Err(); err != nil {
-		return fail(err)
+		got.Result, got.Error = "left", "interrupted"
+		return got
 	}
 	if file == "-" {
 		// It is read twice, so it has to be somewhere.
@@ -246,7 +247,12 @@ func sendFile(ctx context.Context, c *client, z *zoneSource, got imported, bar *
 }
 
 // failed is an import that came to nothing, with the place in the file that it is about.
+// What was interrupted is left: it may be imported or not, and is no mistake.
 func (z *zoneSource) failed(got imported, err error) imported {
+	if errors.Is(err, context.Canceled) {
+		got.Result, got.Error = "left", "interrupted"
+		return got
+	}
 	got.Result, got.Error = "failed", z.place(err).Error()
 	return got
 }
@@ -460,7 +466,7 @@ func printImports(cmd *cobra.Command, conn *connection, results []imported) erro
 			return err
 		}
 	} else {
-		out := cmd.OutOrStdout()
+		out := bufio.NewWriter(cmd.OutOrStdout())
 		for _, r := range results {
 			for _, w := range r.Warnings {
 				fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", w)
@@ -468,12 +474,13 @@ func printImports(cmd *cobra.Command, conn *connection, results []imported) erro
 			switch {
 			case r.Result == "failed":
 				fmt.Fprintf(cmd.ErrOrStderr(), "failed: %s\n", r.Error)
+			case r.Result == "left":
 			case len(results) <= 50 || r.Result != "unchanged":
 				fmt.Fprintf(out, "%s: %s, serial %d, %d records\n", r.Zone, r.Result, r.Serial, r.Records)
 			}
 		}
 		var parts []string
-		for _, result := range []string{"created", "replaced", "unchanged", "kept", "failed"} {
+		for _, result := range []string{"created", "replaced", "unchanged", "kept", "failed", "left"} {
 			if n := count[result]; n > 0 {
 				parts = append(parts, fmt.Sprintf("%d %s", n, result))
 			}
@@ -481,8 +488,14 @@ func printImports(cmd *cobra.Command, conn *connection, results []imported) erro
 		if len(results) > 1 {
 			fmt.Fprintln(out, strings.Join(parts, ", "))
 		}
+		if err := out.Flush(); err != nil {
+			return err
+		}
+		if count["left"] > 0 {
+			fmt.Fprintln(cmd.ErrOrStderr(), "interrupted; the same command goes on where it was")
+		}
 	}
-	if count["failed"] > 0 {
+	if count["failed"]+count["left"] > 0 {
 		return errReported
 	}
 	return nil
