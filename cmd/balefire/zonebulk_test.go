@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"balefire/zones"
 )
 
 // bulkAPI takes bulk imports, and answers each zone as a test says.
@@ -117,6 +119,23 @@ func TestBulkImport(t *testing.T) {
 	for name, n := range a.times {
 		if n != 1 {
 			t.Errorf("%s was sent %d times", name, n)
+		}
+	}
+}
+
+// TestBulkBodyFits: whatever is in the zones, the server takes as much, or one would make all others fail.
+func TestBulkBodyFits(t *testing.T) {
+	const most = 2 << 20 // admin.Limits.Body
+	for _, octet := range []string{`\`, `"`, "<", "\t"} {
+		var batch []*smallZone
+		for range bulkZones {
+			batch = append(batch, &smallZone{
+				source: zoneSource{apex: zones.Name(strings.Repeat("\x01a", 127) + "\x00")},
+				text:   []byte(strings.Repeat(octet, bulkOctets/bulkZones)),
+			})
+		}
+		if n := len(bulkBody(batch)); n > most {
+			t.Errorf("of %q it takes %d octets, at most %d are taken", octet, n, most)
 		}
 	}
 }
