@@ -69,6 +69,9 @@ func readJSON(w http.ResponseWriter, r *http.Request, limit int64) (value, error
 	return value{}, newProblem(http.StatusBadRequest, "bad-request", "the body is not JSON: %v", err)
 }
 
+// pointerEscape escapes a name in a JSON pointer (RFC 6901 §3).
+var pointerEscape = strings.NewReplacer("~", "~0", "/", "~1")
+
 func readValue(dec *json.Decoder, at string, depth int) (v value, err error) {
 	v.at = at
 	if depth > maxDepth {
@@ -101,7 +104,7 @@ func readValue(dec *json.Decoder, at string, depth int) (v value, err error) {
 					return v, err
 				}
 				key, _ := name.(string)
-				place = at + "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(key)
+				place = at + "/" + pointerEscape.Replace(key)
 				if seen[key] {
 					return v, notValid(mistake{place, "is there twice"})
 				}

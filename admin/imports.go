@@ -85,7 +85,12 @@ func (s *Server) putFile(w http.ResponseWriter, r *http.Request) error {
 	if r.Header.Get("Content-Encoding") != "" {
 		return newProblem(http.StatusUnsupportedMediaType, "unsupported-media", "the body must not be compressed")
 	}
-	release, err := s.imports.enter(r.Context(), s, apex)
+	leave, err := s.imports.claim(apex)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	release, err := s.imports.slot(r.Context(), s)
 	if err != nil {
 		return err
 	}
@@ -98,11 +103,7 @@ func (s *Server) putFile(w http.ResponseWriter, r *http.Request) error {
 		s.metrics.imports.WithLabelValues("failed").Inc()
 		return err
 	}
-	if got.DryRun {
-		s.metrics.imports.WithLabelValues("dry-run").Inc()
-	} else {
-		s.metrics.imports.WithLabelValues(got.Result).Inc()
-	}
+	s.metrics.imported(got)
 	status := http.StatusOK
 	switch {
 	case got.Status == statusPending:
@@ -125,7 +126,7 @@ func fileName(apex zones.Name) string {
 	return strings.TrimSuffix(apex.String(), ".") + ".zone"
 }
 
-// importSlots let few imports run at once, and one of each zone: a second would only end the first one's staging.
+// importSlots let few requests import at once, and one of each zone: a second would only end the first one's staging.
 type importSlots struct {
 	free chan struct{}
 
@@ -137,28 +138,30 @@ func newImportSlots(n int) importSlots {
 	return importSlots{free: make(chan struct{}, n), mu: &sync.Mutex{}, zones: map[zones.Name]bool{}}
 }
 
-// enter waits for a slot, and not for the zone.
-func (l importSlots) enter(ctx context.Context, s *Server, apex zones.Name) (release func(), err error) {
+// claim keeps a zone for one import, until leave; it does not wait for another one.
+func (l importSlots) claim(apex zones.Name) (leave func(), err error) {
 	l.mu.Lock()
-	busy := l.zones[apex]
-	l.zones[apex] = true
-	l.mu.Unlock()
-	if busy {
+	defer l.mu.Unlock()
+	if l.zones[apex] {
 		p := newProblem(http.StatusConflict, "busy", "another import of %s is under way", apex)
 		p.retryAfter = 5
 		return nil, p
 	}
-	leave := func() {
+	l.zones[apex] = true
+	return func() {
 		l.mu.Lock()
+		defer l.mu.Unlock()
 		delete(l.zones, apex)
-		l.mu.Unlock()
-	}
+	}, nil
+}
+
+// slot waits for one of the few requests that import at once.
+func (l importSlots) slot(ctx context.Context, s *Server) (release func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Limits.ImportQueue)
 	defer cancel()
 	select {
 	case l.free <- struct{}{}:
 	case <-ctx.Done():
-		leave()
 		p := newProblem(http.StatusServiceUnavailable, "busy", "%d imports are under way, and no more are taken", cap(l.free))
 		p.retryAfter = 10
 		return nil, p
@@ -167,7 +170,6 @@ func (l importSlots) enter(ctx context.Context, s *Server, apex zones.Name) (rel
 	return func() {
 		s.metrics.importing.Dec()
 		<-l.free
-		leave()
 	}, nil
 }
 
@@ -186,8 +188,15 @@ type importJob struct {
 	warned  warnings
 }
 
+// fileBody is a zone file that is read once.
+type fileBody interface {
+	io.Reader
+	// failure is why reading failed, when it is not the file's fault; nil while it has not.
+	failure() error
+}
+
 // run does the import in its steps.
-func (j *importJob) run(ctx context.Context, in *pacedBody) (got imported, err error) {
+func (j *importJob) run(ctx context.Context, in fileBody) (got imported, err error) {
 	l := &j.s.opts.Limits
 	j.records = sorter{apex: j.apex, dir: j.s.opts.TempDir, memory: l.SortMemory}
 	defer j.records.close()
@@ -213,13 +222,13 @@ func (j *importJob) run(ctx context.Context, in *pacedBody) (got imported, err e
 }
 
 // read reads the file to its end.
-func (j *importJob) read(in *pacedBody) error {
+func (j *importJob) read(in fileBody) error {
 	l := &j.s.opts.Limits
 	reader := zonefile.NewReader(in, zonefile.Options{File: j.file, Origin: j.apex, DefaultTTL: j.defaultTTL})
 	for {
 		rec, err := reader.Next()
-		if in.err != nil {
-			return in.err
+		if err := in.failure(); err != nil {
+			return err
 		}
 		if err == io.EOF {
 			break

@@ -84,3 +84,12 @@ func (s *Server) getMetrics(w http.ResponseWriter, r *http.Request) error {
 type metricsLog struct{ s *Server }
 
 func (l metricsLog) Println(v ...any) { l.s.log.Warn().Interface("error", v).Msg("collecting metrics") }
+
+// imported counts a zone file that was taken.
+func (m *metrics) imported(got imported) {
+	result := got.Result
+	if got.DryRun {
+		result = "dry-run"
+	}
+	m.imports.WithLabelValues(result).Inc()
+}

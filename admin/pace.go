@@ -64,6 +64,8 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+func (b *pacedBody) failure() error { return b.err }
+
 // longAgo is a deadline that ends what waits.
 var longAgo = time.Unix(1, 0)
 

@@ -260,6 +260,7 @@ func (s *Server) routes() iter.Seq[route] {
 			{"GET /v1/zones/{zone}/history", false, ofZone, s.getHistory},
 			{"POST /v1/zones/{zone}/rollback", false, ofZone, s.postRollback},
 			{"GET /v1/changes/{id}", false, ofRegion, s.getChange},
+			{"POST /v1/imports", false, ofRegion, s.postImports},
 			{"POST /v1/lookup", false, ofRegion, s.postLookup},
 			{"POST /v1/backups", false, ofRegion, s.postBackups},
 
@@ -293,6 +294,7 @@ type Limits struct {
 	Requests    int // under way at once; 512
 	Imports     int // under way at once; 4. Others wait for ImportQueue, 1 minute
 	ImportQueue time.Duration
+	BulkZones   int // zones of one bulk import, all of them under way at once; 1,000
 
 	Body          int64 // octets of a JSON body; 2 MiB
 	ImportBody    int64 // octets of a zone file; 8 GiB
@@ -330,6 +332,7 @@ func (l *Limits) setDefaults() {
 	orDefault(&l.Requests, 512)
 	orDefault(&l.Imports, 4)
 	orDefault(&l.ImportQueue, time.Minute)
+	orDefault(&l.BulkZones, 1000)
 	orDefault(&l.Body, 2<<20)
 	orDefault(&l.ImportBody, 8<<30)
 	orDefault(&l.ImportRecords, 100_000_000)

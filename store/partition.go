@@ -299,7 +299,9 @@ func (p *Partition) recover() (err error) {
 	}
 	p.published.Store(&publication{g})
 	p.settled.Store(g.offset)
-	p.before = p.store.hot.zonesOf(p)
+	if p.before = p.store.hot.zonesOf(p); len(p.before) == 0 {
+		p.store.hot.index.Reserve(int(g.zones))
+	}
 	var count int64
 	err = r.scan([]byte{kindZone}, []byte{kindZone + 1}, func(e entry) (bool, error) {
 		apex, err := apexOfKey(e.key)

@@ -117,12 +117,13 @@ func verifyTable(file string, all bool) (err error) {
 	if all {
 		first = 0
 	}
+	blocks := window{f: f, end: end}
 	for i := first; i < n; i++ {
 		var at fb.BlockOffset
 		if !index.Offsets(&at, i) || int64(at.Offset())+int64(at.Len()) > end {
 			return fmt.Errorf("block %d of %d: %w", i, n, ErrCorrupt)
 		}
-		block, err := readAt(f, int64(at.Offset()), int64(at.Offset())+int64(at.Len()))
+		block, err := blocks.read(int64(at.Offset()), int64(at.Len()))
 		if err != nil {
 			return err
 		}
@@ -138,6 +139,34 @@ func readAt(f *os.File, from, to int64) ([]byte, error) {
 	b := make([]byte, to-from)
 	_, err := f.ReadAt(b, from)
 	return b, err
+}
+
+// windowSize is how much of a table is read at once: it has a block in every 4 KiB.
+const windowSize = 256 << 10
+
+// window reads a file in large pieces, for one who goes through it in small ones.
+type window struct {
+	f    *os.File
+	end  int64 // of the file
+	from int64 // of octets in the file
+	held []byte
+	room []byte
+}
+
+// read returns so many octets of the file, valid until the next call. They must not go past its end.
+func (w *window) read(from, length int64) ([]byte, error) {
+	if from < w.from || from+length > w.from+int64(len(w.held)) {
+		size := min(max(length, windowSize), w.end-from)
+		if int64(cap(w.room)) < size {
+			w.room = make([]byte, size)
+		}
+		w.from, w.held = from, w.room[:size]
+		if _, err := w.f.ReadAt(w.held, from); err != nil {
+			w.held = nil
+			return nil, err
+		}
+	}
+	return w.held[from-w.from:][:length:length], nil
 }
 
 // cutChecksum cuts the checksum off the end of b.

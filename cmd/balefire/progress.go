@@ -81,6 +81,13 @@ func (r countingReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// passed counts what was read of a file at once.
+func (p *progress) passed(octets int64) {
+	if p != nil {
+		p.read.Add(octets)
+	}
+}
+
 func (p *progress) fileDone() {
 	if p != nil {
 		p.sent.Add(1)

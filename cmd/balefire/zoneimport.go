@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -33,8 +34,8 @@ func newZoneImportCommand(conn *connection) *cobra.Command {
 written relative to it takes --origin, $ORIGIN, or else the file's name (<apex>.zone). "-" is standard input.
 
 Every file is read and checked here before anything of it is sent. A zone that has the same content already,
-but for a serial that the server gave it, is not written again. Returns when all are applied; exits with 1
-when any failed.`,
+but for a serial that the server gave it, is not written again: an import that was interrupted is gone on with by
+the same command. Small zones are sent many at once. Returns when all are applied; exits with 1 when any failed.`,
 		Example: `  balefire zone import zones/
   balefire zone import testdata/zones/root.zone --origin .`,
 		Args: cobra.MinimumNArgs(1),
@@ -126,7 +127,7 @@ func zoneFiles(paths []string) ([]string, error) {
 type imported struct {
 	File     string   `json:"file"`
 	Zone     string   `json:"zone,omitempty"`
-	Result   string   `json:"result"` // created, replaced, unchanged, kept or failed
+	Result   string   `json:"result"` // created, replaced, unchanged, kept, failed or left
 	ID       string   `json:"id,omitempty"`
 	Serial   uint32   `json:"serial,omitempty"`
 	Records  uint64   `json:"records,omitempty"`
@@ -135,14 +136,24 @@ type imported struct {
 	absent   bool     // of a restore: it is not there to be restored
 }
 
-// importAll imports files, several at once, and returns what became of each, in their order.
+// importAll imports files, several at once, and returns what became of each, in their order. Small zones go many to a
+// request, unless they are to be looked for first, or the server knows no such request.
 func importAll(ctx context.Context, c *client, files []string, how importOptions, in io.Reader, bar *progress) []imported {
 	results := make([]imported, len(files))
+	bulk := startBulk(ctx, c, how, func(i int, got imported) {
+		results[i] = got
+		bar.fileDone()
+	})
 	next := make(chan int)
 	var workers sync.WaitGroup
 	for range min(importWorkers, len(files)) {
 		workers.Go(func() {
 			for i := range next {
+				if z := bulk.prepare(i, files[i]); z != nil {
+					bulk.add(z)
+					bar.passed(int64(z.size))
+					continue
+				}
 				results[i] = importFile(ctx, c, files[i], how, in, bar)
 				bar.fileDone()
 			}
@@ -153,6 +164,7 @@ func importAll(ctx context.Context, c *client, files []string, how importOptions
 	}
 	close(next)
 	workers.Wait()
+	bulk.finish()
 	return results
 }
 
@@ -163,7 +175,8 @@ func importFile(ctx context.Context, c *client, file string, how importOptions, 
 		return got
 	}
 	if err := ctx.Err(); err != nil {
-		return fail(err)
+		got.Result, got.Error = "left", "interrupted"
+		return got
 	}
 	if file == "-" {
 		// It is read twice, so it has to be somewhere.
@@ -191,36 +204,65 @@ func importFile(ctx context.Context, c *client, file string, how importOptions, 
 		}
 	}
 
+	return sendFile(ctx, c, &z, got, bar)
+}
+
+// query is what an import asks for beside the file.
+func (o importOptions) query() url.Values {
 	query := url.Values{}
-	if how.force {
+	if o.force {
 		query.Set("force", "true")
 	}
-	if how.dryRun {
+	if o.dryRun {
 		query.Set("dry_run", "true")
 	}
-	if how.policy != "" {
-		query.Set("serial_policy", how.policy)
+	if o.policy != "" {
+		query.Set("serial_policy", o.policy)
 	}
-	var answer struct {
-		changed
-		Result   string   `json:"result"`
-		Warnings []string `json:"warnings"`
-	}
+	return query
+}
+
+// importAnswer is what the server says of a zone that it took.
+type importAnswer struct {
+	changed
+	Result   string   `json:"result"`
+	Warnings []string `json:"warnings"`
+}
+
+// sendFile sends a zone in a request of its own.
+func sendFile(ctx context.Context, c *client, z *zoneSource, got imported, bar *progress) imported {
+	var answer importAnswer
 	body, stop := z.stream(bar)
 	err := c.call(ctx, request{
-		method: http.MethodPut, path: []string{"v1", "zones", got.Zone, "file"}, query: c.waiting(query),
+		method: http.MethodPut, path: []string{"v1", "zones", got.Zone, "file"}, query: c.waiting(z.how.query()),
 		body: body, contentType: "text/dns",
 	}, &answer)
 	if readErr := stop(); readErr != nil && err == nil {
 		err = readErr
 	}
 	if err != nil {
-		return fail(z.place(err))
+		return z.failed(got, err)
 	}
+	return z.settled(ctx, c, got, answer)
+}
+
+// failed is an import that came to nothing, with the place in the file that it is about.
+// What was interrupted is left: it may be imported or not, and is no mistake.
+func (z *zoneSource) failed(got imported, err error) imported {
+	if errors.Is(err, context.Canceled) {
+		got.Result, got.Error = "left", "interrupted"
+		return got
+	}
+	got.Result, got.Error = "failed", z.place(err).Error()
+	return got
+}
+
+// settled waits until what the server took is applied.
+func (z *zoneSource) settled(ctx context.Context, c *client, got imported, answer importAnswer) imported {
 	outcome, err := c.settle(ctx, answer.changed)
 	got.ID, got.Serial = outcome.ID, outcome.Serial
 	if err != nil {
-		return fail(z.place(err))
+		return z.failed(got, err)
 	}
 	got.Result = answer.Result
 	for _, w := range answer.Warnings {
@@ -242,22 +284,26 @@ type zoneSource struct {
 
 // open begins reading. $INCLUDE is allowed, as a person named the file.
 func (z *zoneSource) open(bar *progress) (*zonefile.Reader, io.Closer, error) {
+	opts, err := z.options()
+	if err != nil {
+		return nil, nil, err
+	}
 	f, err := os.Open(z.file)
 	if err != nil {
 		return nil, nil, err
 	}
-	opts := zonefile.Options{File: z.shown, DefaultTTL: z.how.ttl, AllowInclude: true}
+	return zonefile.NewReader(bar.count(f), opts), f, nil
+}
+
+func (z *zoneSource) options() (opts zonefile.Options, err error) {
+	opts = zonefile.Options{File: z.shown, DefaultTTL: z.how.ttl, AllowInclude: true}
 	if z.how.origin != "" {
 		opts.Origin, err = zones.ParseName(z.how.origin)
 	} else if base, ok := strings.CutSuffix(filepath.Base(z.file), ".zone"); ok && base != "" {
 		// A file that is not called after its zone has absolute names, or $ORIGIN: then this is not used.
 		opts.Origin, _ = zones.ParseName(base)
 	}
-	if err != nil {
-		f.Close()
-		return nil, nil, err
-	}
-	return zonefile.NewReader(bar.count(f), opts), f, nil
+	return opts, err
 }
 
 // scan reads the whole file once, for its mistakes and its apex.
@@ -267,6 +313,11 @@ func (z *zoneSource) scan() error {
 		return err
 	}
 	defer f.Close()
+	return z.scanRecords(r, func(zonefile.Record) {})
+}
+
+// scanRecords is scan, and shows the records to visit.
+func (z *zoneSource) scanRecords(r *zonefile.Reader, visit func(zonefile.Record)) error {
 	var outside *zonefile.Error // the first record before the SOA; whether it is outside is known later
 	var first zonefile.Record
 	for {
@@ -278,6 +329,7 @@ func (z *zoneSource) scan() error {
 			return err
 		}
 		z.records++
+		visit(rec)
 		if first.Owner == "" {
 			first = rec
 		}
@@ -336,6 +388,7 @@ func (z *zoneSource) copyTo(w io.Writer, bar *progress) error {
 	}
 	defer f.Close()
 	out := bufio.NewWriterSize(w, 64<<10)
+	var line []byte
 	for {
 		rec, err := r.Next()
 		if errors.Is(err, io.EOF) {
@@ -344,11 +397,19 @@ func (z *zoneSource) copyTo(w io.Writer, bar *progress) error {
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(out, "%s\t%d\tIN\t%s\t%s\n", rec.Owner, rec.TTL, rec.Type, zonefile.FormatRData(rec.Type, rec.RData))
-		if err != nil {
+		line = appendRecord(line[:0], rec)
+		if _, err = out.Write(line); err != nil {
 			return err
 		}
 	}
+}
+
+// appendRecord appends a record as it is sent: one line, with absolute names.
+func appendRecord(b []byte, rec zonefile.Record) []byte {
+	b = append(append(b, rec.Owner.String()...), '\t')
+	b = append(strconv.AppendUint(b, uint64(rec.TTL), 10), "\tIN\t"...)
+	b = append(append(b, rec.Type.String()...), '\t')
+	return append(append(b, zonefile.FormatRData(rec.Type, rec.RData)...), '\n')
 }
 
 // place adds the place in the file that a server's refusal is about.
@@ -405,7 +466,7 @@ func printImports(cmd *cobra.Command, conn *connection, results []imported) erro
 			return err
 		}
 	} else {
-		out := cmd.OutOrStdout()
+		out := bufio.NewWriter(cmd.OutOrStdout())
 		for _, r := range results {
 			for _, w := range r.Warnings {
 				fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", w)
@@ -413,12 +474,13 @@ func printImports(cmd *cobra.Command, conn *connection, results []imported) erro
 			switch {
 			case r.Result == "failed":
 				fmt.Fprintf(cmd.ErrOrStderr(), "failed: %s\n", r.Error)
+			case r.Result == "left":
 			case len(results) <= 50 || r.Result != "unchanged":
 				fmt.Fprintf(out, "%s: %s, serial %d, %d records\n", r.Zone, r.Result, r.Serial, r.Records)
 			}
 		}
 		var parts []string
-		for _, result := range []string{"created", "replaced", "unchanged", "kept", "failed"} {
+		for _, result := range []string{"created", "replaced", "unchanged", "kept", "failed", "left"} {
 			if n := count[result]; n > 0 {
 				parts = append(parts, fmt.Sprintf("%d %s", n, result))
 			}
@@ -426,8 +488,14 @@ func printImports(cmd *cobra.Command, conn *connection, results []imported) erro
 		if len(results) > 1 {
 			fmt.Fprintln(out, strings.Join(parts, ", "))
 		}
+		if err := out.Flush(); err != nil {
+			return err
+		}
+		if count["left"] > 0 {
+			fmt.Fprintln(cmd.ErrOrStderr(), "interrupted; the same command goes on where it was")
+		}
 	}
-	if count["failed"] > 0 {
+	if count["failed"]+count["left"] > 0 {
 		return errReported
 	}
 	return nil

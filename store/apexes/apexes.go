@@ -63,6 +63,27 @@ func (x *Index) Put(apex zones.Name, v Value) {
 	x.count.Add(1)
 }
 
+// nameOctets is what a name takes on average, until the index knows better.
+const nameOctets = 20
+
+// Reserve makes room for about so many apexes that are going to be put: without it the parts grow a quarter at a time, and
+// every name is moved again and again.
+func (x *Index) Reserve(apexes int) {
+	x.write.Lock()
+	defer x.write.Unlock()
+	each := (apexes + parts - 1) / parts
+	for i := range x.parts {
+		p := x.parts[i].Load()
+		octets := nameOctets * each
+		if p != nil && p.live > 0 {
+			octets = p.octets / p.live * each
+		}
+		if p == nil || !p.fitsMore(each, octets) {
+			x.parts[i].Store(x.renewed(p, each, octets))
+		}
+	}
+}
+
 // Delete removes the apex and reports whether it was there.
 func (x *Index) Delete(apex zones.Name) bool {
 	x.write.Lock()
@@ -186,12 +207,15 @@ func (x *Index) All() iter.Seq2[zones.Name, Value] {
 }
 
 // renew returns a part with what p has and room for more, and none of the dead. p may be nil.
-func (x *Index) renew(p *part, room int) *part {
+func (x *Index) renew(p *part, room int) *part { return x.renewed(p, 1, room) }
+
+// renewed is renew with room for so many apexes, and so many octets of their names, and a quarter more than all.
+func (x *Index) renewed(p *part, apexes, room int) *part {
 	live, octets := 0, 0
 	if p != nil {
 		live, octets = p.live, p.octets
 	}
-	next := newPart(live+1, octets+room)
+	next := newPart(live+apexes, octets+room)
 	if p != nil {
 		for name, v := range p.all() {
 			next.add(x.hash(name), name, v)

@@ -128,6 +128,38 @@ func TestAgainstMap(t *testing.T) {
 	}
 }
 
+// TestReserve: room that was made is enough, takes no more than growing to it does, and loses nothing.
+func TestReserve(t *testing.T) {
+	grown, names := million(200_000) // so many that no part has a quarter more than others
+	x := New()
+	for i, n := range names[:100] {
+		x.Put(n, Value{Partition: int32(i)})
+	}
+	x.Reserve(len(names) - 100)
+	for i, n := range names[:100] {
+		if v, ok := x.Get(n); !ok || v.Partition != int32(i) {
+			t.Fatalf("%s: %v %v", n, v, ok)
+		}
+	}
+	reserved := x.parts[0].Load()
+	for i, n := range names {
+		x.Put(n, Value{Partition: int32(i)})
+	}
+	if x.Len() != len(names) {
+		t.Errorf("%d apexes, want %d", x.Len(), len(names))
+	}
+	if x.parts[0].Load() != reserved {
+		t.Error("the room was not enough")
+	}
+	if most := grown.Bytes() * 5 / 4; x.Bytes() > most {
+		t.Errorf("%d octets, want at most %d", x.Bytes(), most)
+	}
+	x.Reserve(0)
+	if x.parts[0].Load() != reserved {
+		t.Error("a part was moved for nothing")
+	}
+}
+
 // TestReadersAndWriter is for the race detector. What is never deleted must always be found, and no
 // value may be another name's.
 func TestReadersAndWriter(t *testing.T) {

@@ -49,7 +49,12 @@ func newPart(apexes, octets int) *part {
 
 // fits reports whether the name may be added. Linear probing stays short to 4/5 of the slots.
 func (p *part) fits(n zones.Name) bool {
-	return 5*(p.used+1) <= 4*(len(p.slots)/2) && int(p.end.Load())+len(n) <= len(p.names)
+	return p.fitsMore(1, len(n))
+}
+
+// fitsMore reports whether so many names, of so many octets together, may be added.
+func (p *part) fitsMore(apexes, octets int) bool {
+	return 5*(p.used+apexes) <= 4*(len(p.slots)/2) && int(p.end.Load())+octets <= len(p.names)
 }
 
 // wasteful reports whether most of the part is dead.

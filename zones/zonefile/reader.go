@@ -37,6 +37,10 @@ func NewReader(r io.Reader, opts Options) *Reader {
 	if opts.File == "" {
 		opts.File = "zone"
 	}
+	buffer := fileBuffer
+	if held, ok := r.(interface{ Len() int }); ok { // it is in memory, and mostly small
+		buffer = min(held.Len(), fileBuffer)
+	}
 	budget := opts.GenerateBudget
 	if budget == 0 {
 		budget = DefaultGenerateBudget
@@ -45,7 +49,7 @@ func NewReader(r io.Reader, opts Options) *Reader {
 		opts:   opts,
 		budget: budget,
 		files: []*source{{
-			lex: newLexer(r, opts.File, fileBuffer), origin: opts.Origin, ttl: opts.DefaultTTL, hasTTL: opts.DefaultTTL > 0,
+			lex: newLexer(r, opts.File, buffer), origin: opts.Origin, ttl: opts.DefaultTTL, hasTTL: opts.DefaultTTL > 0,
 		}},
 	}
 }
