@@ -33,7 +33,7 @@ func TestConfigMistakes(t *testing.T) {
 			`FILE:9:10: log.level: "loud": want one of debug, info, warn, error`,
 		}},
 		"wrong kinds": {"dns: 5\nadmin:\n  listen: [a:1]\nlog:\n  level:\npartitions: {}\n", []string{
-			`FILE:1:6: dns: is a single value: want a section with cookie-rotation, cookies, edns-size, hide-identity, hide-version, identity, listen, nsid, require-cookies, rrl, tcp, udp-workers, version`,
+			`FILE:1:6: dns: is a single value: want a section with answer-cache, cookie-rotation, cookies, edns-size, hide-identity, hide-version, identity, listen, nsid, require-cookies, rrl, tcp, udp-workers, version`,
 			`FILE:3:11: admin.listen: is a list: want host:port`,
 			`FILE:5:9: log.level: has no value: want debug|info|warn|error, or leave the line out`,
 			`FILE:6:13: partitions: is a section: want number`,
