@@ -17,7 +17,7 @@ TIMEOUT     ?= 20m
 FUZZTIME    ?= 60s
 # Build tags of the tests that need a real log and a real object store.
 REAL        := kafka,s3,chaos
-CHAOS       ?= 20s
+CHAOS       ?= 15s
 # For bench and bench-peers, flags of cmd/balefire-bench: BENCH='-large 0', PEERS='-parts udp -rounds 2 -slice 500ms'
 BENCH       ?=
 PEERS       ?=
