@@ -280,6 +280,20 @@ func (c *consumer) fail(failure error) {
 	}
 }
 
+// release has the client consume nothing, after fail: otherwise metadata that comes while it is being closed makes it begin to fetch for
+// partitions that it was given just before, beside its own closing of the sessions.
+func (c *consumer) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := make(map[string][]int32)
+	for key := range c.streams {
+		all[key.topic] = append(all[key.topic], key.partition)
+	}
+	if len(all) > 0 {
+		c.client.RemoveConsumePartitions(all)
+	}
+}
+
 // failTopic ends the streams of a topic; new ones can be opened.
 func (c *consumer) failTopic(topic string, failure error) {
 	c.mu.Lock()

@@ -276,6 +276,7 @@ func (l *Log) Close() error {
 	l.close.Do(func() {
 		l.cancel()
 		l.consumer.fail(ErrClosed)
+		l.consumer.release()
 		l.client.Close()
 		l.done.Wait()
 		err = l.closeBroker()
