@@ -22,6 +22,17 @@ func stampOf(t *testing.T, s *store.Store, owner string, rrtype zones.Type) stor
 	return h.Stamp
 }
 
+// openHot opens a partition with the zone a.test. in memory.
+func openHot(t *testing.T) (*store.Store, *store.Partition) {
+	t.Helper()
+	s, p := storetest.Open(t, storetest.Options(t, t.TempDir()))
+	var l storetest.Log
+	l.Add(t, storetest.Create("a.test."))
+	apply(t, p, l.Records)
+	warm(t, s, name("a.test."))
+	return s, p
+}
+
 // A stamp is current until something happens to what the question is answered from, and no longer.
 func TestStamp(t *testing.T) {
 	www := func(address string) zones.RRset { return storetest.Set("www.a.test.", 60, zones.TypeA, address) }
@@ -57,11 +68,7 @@ func TestStamp(t *testing.T) {
 		})
 	}
 	t.Run("no stamp", func(t *testing.T) {
-		s, p := storetest.Open(t, storetest.Options(t, t.TempDir()))
-		var l storetest.Log
-		l.Add(t, storetest.Create("a.test."))
-		apply(t, p, l.Records)
-		warm(t, s, name("a.test."))
+		s, _ := openHot(t)
 		if s.Current(store.Stamp{}) {
 			t.Error("the stamp that says nothing is current")
 		}
@@ -73,11 +80,7 @@ func TestStamp(t *testing.T) {
 		}
 	})
 	t.Run("doubt", func(t *testing.T) {
-		s, p := storetest.Open(t, storetest.Options(t, t.TempDir()))
-		var l storetest.Log
-		l.Add(t, storetest.Create("a.test."))
-		apply(t, p, l.Records)
-		warm(t, s, name("a.test."))
+		s, _ := openHot(t)
 		at := stampOf(t, s, "a.test.", zones.TypeSOA)
 		s.Doubt(func() {
 			if s.Current(at) {
@@ -92,11 +95,7 @@ func TestStamp(t *testing.T) {
 		}
 	})
 	t.Run("the partition is closed", func(t *testing.T) {
-		s, p := storetest.Open(t, storetest.Options(t, t.TempDir()))
-		var l storetest.Log
-		l.Add(t, storetest.Create("a.test."))
-		apply(t, p, l.Records)
-		warm(t, s, name("a.test."))
+		s, p := openHot(t)
 		at := stampOf(t, s, "a.test.", zones.TypeSOA)
 		if err := p.Close(); err != nil {
 			t.Fatal(err)
@@ -107,7 +106,7 @@ func TestStamp(t *testing.T) {
 	})
 }
 
-// Many who keep what they found, each for itself, while the zone changes all the time, is deleted and made again: nobody is given
+// Many who keep what they found, each for itself, while the zone changes all the time, and is replaced whole: nobody is given
 // something older than what anybody was given before.
 func TestStampNeverGoesBack(t *testing.T) {
 	opts := storetest.Options(t, t.TempDir())

@@ -71,7 +71,7 @@ func TestGroupUsage(t *testing.T) {
 	for _, pid := range []int{cmd.Process.Pid, child} {
 		used := time.Duration(0)
 		for used < 20*time.Millisecond {
-			time.Sleep(time.Millisecond)
+			time.Sleep(time.Millisecond) // a process's clock has no event to wait for
 			if used, err = processCPU(pid); err != nil {
 				t.Fatal(err)
 			}

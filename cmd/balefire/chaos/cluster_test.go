@@ -3,6 +3,7 @@
 package chaos
 
 import (
+	"bytes"
 	"fmt"
 	"io/fs"
 	"net"
@@ -146,6 +147,12 @@ func (c *cluster) leave(n *node, drained bool) {
 		a, err := c.h.send(n.place, "POST", "/v1/node/drain?leave=true", "", "")
 		if err != nil || a.status != 200 {
 			c.t.Fatalf("drain %s: %d %s %v", n.id, a.status, a.body, err)
+		}
+		if err := n.server.Await(2*time.Minute, "without partitions", func() bool {
+			a, err := c.h.send(n.place, "GET", "/metrics", "", "")
+			return err == nil && a.status == 200 && !bytes.Contains(a.body, []byte("balefire_partition_applied_offset{"))
+		}); err != nil {
+			c.t.Fatalf("%s: %v\n%s", n.id, err, n.server.Log())
 		}
 	}
 	c.places.remove(n.place)

@@ -38,7 +38,7 @@ func TestKafkaPartialFaults(t *testing.T) {
 
 // partialFaults are of nodes that share partitions.
 var partialFaults = []fault{
-	{name: "partitions move", times: 5, do: func(_ context.Context, c *cluster, rng *rand.Rand) {
+	{name: "partitions move", times: 10, do: func(_ context.Context, c *cluster, rng *rand.Rand) {
 		old := c.anyToLeave(rng)
 		if rng.IntN(8) == 0 { // its partitions are nobody's in this group until it is missed
 			c.places.remove(old.place)
