@@ -63,8 +63,24 @@ func (x *Index) Put(apex zones.Name, v Value) {
 	x.count.Add(1)
 }
 
-// nameOctets is what a name takes on average, until the index knows better.
-const nameOctets = 20
+// nameOctets is what a name takes on average. The index must know a few for each part before it says less than a usual one.
+func (x *Index) nameOctets() int {
+	const usual = 20
+	live, octets := 0, 0
+	for i := range x.parts {
+		if p := x.parts[i].Load(); p != nil {
+			live, octets = live+p.live, octets+p.octets
+		}
+	}
+	if live == 0 {
+		return usual
+	}
+	known := (octets + live - 1) / live
+	if live < 4*parts {
+		return max(known, usual)
+	}
+	return known
+}
 
 // Reserve makes room for about so many apexes that are going to be put: without it the parts grow a quarter at a time, and
 // every name is moved again and again.
@@ -72,12 +88,9 @@ func (x *Index) Reserve(apexes int) {
 	x.write.Lock()
 	defer x.write.Unlock()
 	each := (apexes + parts - 1) / parts
+	octets := x.nameOctets() * each
 	for i := range x.parts {
 		p := x.parts[i].Load()
-		octets := nameOctets * each
-		if p != nil && p.live > 0 {
-			octets = p.octets / p.live * each
-		}
 		if p == nil || !p.fitsMore(each, octets) {
 			x.parts[i].Store(x.renewed(p, each, octets))
 		}
