@@ -57,7 +57,8 @@ type tally struct {
 	unreadable uint64 // zones that could not be read
 	asked      uint64 // answered by another node
 	unasked    uint64 // for another node, and not answered
-	kept       uint64 // answered from what was kept
+	kept       uint64 // answered from what was kept for the question
+	shared     uint64 // … for its family
 }
 
 // counters are the sums, for whoever scrapes.
@@ -69,7 +70,7 @@ type counters struct {
 	drops                                                  [dropReasons]atomic.Uint64
 	cookies                                                [2]atomic.Uint64
 	truncated, limited, slipped, slow, unreadable, batches atomic.Uint64
-	asked, unasked, kept                                   atomic.Uint64
+	asked, unasked, kept, shared                           atomic.Uint64
 }
 
 func (t *tally) query(via transport, q *wire.Query) {
@@ -122,6 +123,7 @@ func (x *exchange) flush() {
 	add(&c.asked, t.asked)
 	add(&c.unasked, t.unasked)
 	add(&c.kept, t.kept)
+	add(&c.shared, t.shared)
 	c.batches.Add(1)
 	*t = tally{}
 }
@@ -159,6 +161,7 @@ var (
 	descUnreadable  = desc("unreadable_total", "Questions answered with SERVFAIL because the zone could not be read.")
 	descElsewhere   = desc("elsewhere_total", "Questions about zones that other nodes have, by whether one of them answered.", "answered")
 	descKept        = desc("answers_kept_total", "Questions answered with an answer that was made before, and is right still.")
+	descShared      = desc("answers_shared_total", "Questions answered with an answer that was made for another name before: below a delegation, by a wildcard, or that there is no such name.")
 	descPanics      = desc("panics_total", "Queries that made the server panic.")
 	descBatches     = desc("batches_total", "Batches of queries served.")
 	descConnections = desc("tcp_connections", "TCP connections open.")
@@ -193,6 +196,7 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 		t.asked += c.asked.Load()
 		t.unasked += c.unasked.Load()
 		t.kept += c.kept.Load()
+		t.shared += c.shared.Load()
 		batches += c.batches.Load()
 	}
 	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
@@ -227,6 +231,7 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 	counter(descElsewhere, t.asked, "yes")
 	counter(descElsewhere, t.unasked, "no")
 	counter(descKept, t.kept)
+	counter(descShared, t.shared)
 	counter(descPanics, s.panics.Load())
 	counter(descBatches, batches)
 	counter(descRefused, s.tcp.refusedTotal.Load(), "connections")

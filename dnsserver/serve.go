@@ -34,16 +34,21 @@ type exchange struct {
 	// distant says that the query that was put off is one for another node.
 	distant bool
 
-	query   *wire.Query        // of the query being served
-	parsed  wire.Query         // for those who serve one query at a time
-	cache   *answercache.Cache // nil for those who have none
-	hash    uint64             // of the question, in the cache
-	answer  answer.Answer
-	reply   wire.Reply
-	holding store.Holding
-	held    bool
-	cookie  [wire.CookieLen]byte
-	slips   uint32
+	query  *wire.Query        // of the query being served
+	parsed wire.Query         // for those who serve one query at a time
+	cache  *answercache.Cache // nil for those who have none
+	hash   uint64             // of the question, in the cache
+	// The family of answers that the query's belongs to, and the hash of that; no name when there is none.
+	family     answercache.Question
+	familyHash uint64
+	sections   wire.Sections
+	shared     []byte // memory for an answer that is kept for a family
+	answer     answer.Answer
+	reply      wire.Reply
+	holding    store.Holding
+	held       bool
+	cookie     [wire.CookieLen]byte
+	slips      uint32
 
 	far    []byte // memory of answers from other nodes
 	packet []byte // of queries over TCP and in the slow lane
@@ -155,7 +160,16 @@ func (x *exchange) ask(dst []byte, from netip.Addr) (reply []byte, later bool) {
 	default:
 		return x.refuse(dst, wire.ServFail, wire.EDENotReady), false
 	}
-	err := answer.Resolve(x.holding.View, answer.Question{Name: q.Name, Type: q.Type, DNSSEC: q.DO}, &x.answer)
+	err := answer.Begin(x.holding.View, answer.Question{Name: q.Name, Type: q.Type, DNSSEC: q.DO}, &x.answer)
+	if err == nil {
+		x.family.Name = ""
+		if f := x.answer.Family(); f != answer.Single && x.cache != nil {
+			if reply, ok := x.answerShared(dst, f); ok {
+				return reply, false
+			}
+		}
+		err = x.answer.Finish()
+	}
 	if err != nil {
 		x.count.unreadable++
 		if errors.Is(err, store.ErrClosed) {
@@ -164,10 +178,10 @@ func (x *exchange) ask(dst []byte, from netip.Addr) (reply []byte, later bool) {
 		return x.refuse(dst, wire.ServFail, wire.EDEOther), false
 	}
 	x.reply.FromAnswer(&x.answer)
-	out, truncated, sections := wire.Compose(dst, q, &x.answer, &x.reply)
+	out, truncated := wire.Compose(dst, q, &x.answer, &x.reply, &x.sections)
 	x.count.reply(x.reply.RCode, truncated)
-	if x.cache != nil && sections.Whole {
-		x.keep(&sections)
+	if x.cache != nil && x.sections.Whole {
+		x.keep()
 	}
 	return out, false
 }

@@ -192,7 +192,8 @@ func (l *tcpLoop) parse(data []byte) (n int, broken bool) {
 		l.packets[n] = data[2 : 2+size]
 		l.exchange.parse(l.packets[n], q)
 		if cache != nil && q.Verdict == wire.Ask {
-			l.hashes[n] = cache.Hash(q.Name, q.Type, q.DO)
+			question := questionOf(q)
+			l.hashes[n] = cache.Hash(&question)
 			cache.Expect(l.hashes[n])
 		}
 		data = data[2+size:]

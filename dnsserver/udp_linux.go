@@ -266,7 +266,8 @@ func (w *udpWorker) parse(received int) {
 		q := &w.queries[i]
 		w.exchange.parse(w.packet(i), q)
 		if q.Verdict == wire.Ask && cache != nil {
-			w.hashes[i] = cache.Hash(q.Name, q.Type, q.DO)
+			question := questionOf(q)
+			w.hashes[i] = cache.Hash(&question)
 			cache.Expect(w.hashes[i])
 		}
 	}

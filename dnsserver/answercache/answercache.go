@@ -40,6 +40,8 @@ const (
 	askedEntries = 1 << 15
 	// MaxBody is the longest answer that is kept.
 	MaxBody = 1500
+	// MaxExtra is how many octets of Extra may come with it.
+	MaxExtra = 255
 )
 
 // Answer is an answer after its question. Body shares the cache's memory until something is put there, or is the caller's.
@@ -50,9 +52,28 @@ type Answer struct {
 	Authoritative bool
 	ExtendedError int16 // −1 for none
 	Body          []byte
+	// Extra is the caller's, as Body is.
+	Extra []byte
 }
 
-// The head of an answer in the ring. The name and the body follow.
+// Question is what an answer is found by. Family is the caller's, below 4: an answer may be one to many names, and is found by one that
+// they have in common.
+type Question struct {
+	Name   zones.Name
+	Type   zones.Type
+	DNSSEC bool
+	Family uint8
+}
+
+func (q *Question) flags() byte {
+	flags := q.Family << familyShift
+	if q.DNSSEC {
+		flags |= flagDNSSEC
+	}
+	return flags
+}
+
+// The head of an answer in the ring. The name, the body and Extra follow.
 const (
 	atHash    = 0
 	atStamp   = 8
@@ -63,10 +84,13 @@ const (
 	atError   = 42
 	atBodyLen = 44
 	atNameLen = 46
-	headLen   = 47
+	atAsked   = 47 // the flags that are the question's
+	atExtra   = 48 // how many octets of Extra there are
+	headLen   = 49
 
 	flagAuthoritative = 1
 	flagDNSSEC        = 2
+	familyShift       = 2
 )
 
 // New makes a cache that grows to about size octets, and to MinSize at least.
@@ -93,12 +117,9 @@ func aligned(n uint64) []uint64 {
 	return words[skip : skip+n : skip+n]
 }
 
-// Hash returns what a question is found by. dnssec is part of the question.
-func (c *Cache) Hash(name zones.Name, t zones.Type, dnssec bool) uint64 {
-	h := maphash.String(c.seed, string(name)) ^ uint64(t)<<1
-	if dnssec {
-		h ^= 1
-	}
+// Hash returns what a question is found by.
+func (c *Cache) Hash(q *Question) uint64 {
+	h := maphash.String(c.seed, string(q.Name)) ^ uint64(q.Type)<<8 ^ uint64(q.flags())
 	h *= 0x9e3779b97f4a7c15
 	return h ^ h>>32
 }
@@ -134,35 +155,36 @@ func (c *Cache) record(way uint64) []byte {
 }
 
 // Find returns the answer to a question, of which hash is the Hash.
-func (c *Cache) Find(hash uint64, name zones.Name, t zones.Type, dnssec bool) (a Answer, ok bool) {
+func (c *Cache) Find(hash uint64, q *Question) (a Answer, ok bool) {
 	for _, way := range c.line(hash) {
 		if way>>placeBits != hash>>placeBits {
 			continue
 		}
 		b := c.record(way)
-		if b == nil || !is(b, hash, name, t, dnssec) {
+		if b == nil || !is(b, hash, q) {
 			continue
 		}
-		flags := b[atFlags]
 		a.Stamp = store.StampOf([3]uint64{
 			binary.NativeEndian.Uint64(b[atStamp:]), binary.NativeEndian.Uint64(b[atStamp+8:]), binary.NativeEndian.Uint64(b[atStamp+16:]),
 		})
 		for i := range a.Counts {
 			a.Counts[i] = binary.NativeEndian.Uint16(b[atCounts+2*i:])
 		}
-		a.RCode, a.Authoritative = b[atRCode], flags&flagAuthoritative != 0
+		a.RCode, a.Authoritative = b[atRCode], b[atFlags]&flagAuthoritative != 0
 		a.ExtendedError = int16(binary.NativeEndian.Uint16(b[atError:]))
-		start := headLen + len(name)
+		start := headLen + len(q.Name)
 		end := start + int(binary.NativeEndian.Uint16(b[atBodyLen:]))
 		a.Body = b[start:end:end]
+		last := end + int(b[atExtra])
+		a.Extra = b[end:last:last]
 		return a, true
 	}
 	return Answer{}, false
 }
 
-func is(b []byte, hash uint64, name zones.Name, t zones.Type, dnssec bool) bool {
-	return binary.NativeEndian.Uint64(b[atHash:]) == hash && zones.Type(binary.NativeEndian.Uint16(b[atType:])) == t &&
-		b[atFlags]&flagDNSSEC != 0 == dnssec && int(b[atNameLen]) == len(name) && string(b[headLen:headLen+len(name)]) == string(name)
+func is(b []byte, hash uint64, q *Question) bool {
+	return binary.NativeEndian.Uint64(b[atHash:]) == hash && zones.Type(binary.NativeEndian.Uint16(b[atType:])) == q.Type &&
+		b[atAsked] == q.flags() && int(b[atNameLen]) == len(q.Name) && string(b[headLen:headLen+len(q.Name)]) == string(q.Name)
 }
 
 // Room reports whether an answer takes the place of no other yet.
@@ -177,9 +199,9 @@ func (c *Cache) Again(hash uint64) bool {
 }
 
 // Put keeps an answer instead of what there is for the question. It copies everything. Answers that are too long are not kept.
-func (c *Cache) Put(hash uint64, name zones.Name, t zones.Type, dnssec bool, a *Answer) {
-	size := (headLen + len(name) + len(a.Body) + unit - 1) / unit * unit
-	if len(a.Body) > MaxBody {
+func (c *Cache) Put(hash uint64, q *Question, a *Answer) {
+	size := (headLen + len(q.Name) + len(a.Body) + len(a.Extra) + unit - 1) / unit * unit
+	if len(a.Body) > MaxBody || len(a.Extra) > MaxExtra {
 		return
 	}
 	at := c.end % uint64(len(c.ring))
@@ -195,13 +217,10 @@ func (c *Cache) Put(hash uint64, name zones.Name, t zones.Type, dnssec bool, a *
 	for i, w := range a.Stamp.Words() {
 		binary.NativeEndian.PutUint64(b[atStamp+8*i:], w)
 	}
-	binary.NativeEndian.PutUint16(b[atType:], uint16(t))
-	b[atFlags] = 0
+	binary.NativeEndian.PutUint16(b[atType:], uint16(q.Type))
+	b[atFlags], b[atAsked] = 0, q.flags()
 	if a.Authoritative {
 		b[atFlags] |= flagAuthoritative
-	}
-	if dnssec {
-		b[atFlags] |= flagDNSSEC
 	}
 	b[atRCode] = a.RCode
 	for i, n := range a.Counts {
@@ -209,14 +228,14 @@ func (c *Cache) Put(hash uint64, name zones.Name, t zones.Type, dnssec bool, a *
 	}
 	binary.NativeEndian.PutUint16(b[atError:], uint16(a.ExtendedError))
 	binary.NativeEndian.PutUint16(b[atBodyLen:], uint16(len(a.Body)))
-	b[atNameLen] = byte(len(name))
-	copy(b[headLen:], name)
-	copy(b[headLen+len(name):], a.Body)
-	*c.way(hash, name, t, dnssec) = hash>>placeBits<<placeBits | place/unit
+	b[atNameLen], b[atExtra] = byte(len(q.Name)), byte(len(a.Extra))
+	rest := b[headLen+copy(b[headLen:], q.Name):]
+	copy(rest[copy(rest, a.Body):], a.Extra)
+	*c.way(hash, q) = hash>>placeBits<<placeBits | place/unit
 }
 
 // way returns the way for an answer: that of the one before it, else one that leads nowhere, else the oldest.
-func (c *Cache) way(hash uint64, name zones.Name, t zones.Type, dnssec bool) *uint64 {
+func (c *Cache) way(hash uint64, q *Question) *uint64 {
 	line := c.line(hash)
 	oldest, at := uint64(1<<64-1), 0
 	for i, w := range line {
@@ -225,7 +244,7 @@ func (c *Cache) way(hash uint64, name zones.Name, t zones.Type, dnssec bool) *ui
 			oldest, at = 0, i
 			continue
 		}
-		if w>>placeBits == hash>>placeBits && is(b, hash, name, t, dnssec) {
+		if w>>placeBits == hash>>placeBits && is(b, hash, q) {
 			return &line[i]
 		}
 		if place := w & (1<<placeBits - 1); place < oldest {

@@ -15,26 +15,24 @@ func answerOf(rng *rand.Rand) Answer {
 	for i := range body {
 		body[i] = byte(rng.Uint32())
 	}
+	extra := make([]byte, 2*rng.IntN(5))
+	for i := range extra {
+		extra[i] = byte(rng.Uint32())
+	}
 	return Answer{
 		Stamp:  store.StampOf([3]uint64{rng.Uint64(), rng.Uint64(), uint64(rng.Uint32())}),
 		Counts: [3]uint16{uint16(rng.Uint32()), uint16(rng.Uint32()), uint16(rng.Uint32())},
-		RCode:  uint8(rng.UintN(16)), Authoritative: rng.IntN(2) == 0, ExtendedError: int16(rng.IntN(30)) - 1, Body: body,
+		RCode:  uint8(rng.UintN(16)), Authoritative: rng.IntN(2) == 0, ExtendedError: int16(rng.IntN(30)) - 1, Body: body, Extra: extra,
 	}
 }
 
 func same(a, b Answer) bool {
 	return a.Stamp == b.Stamp && a.Counts == b.Counts && a.RCode == b.RCode && a.Authoritative == b.Authoritative &&
-		a.ExtendedError == b.ExtendedError && bytes.Equal(a.Body, b.Body)
+		a.ExtendedError == b.ExtendedError && bytes.Equal(a.Body, b.Body) && bytes.Equal(a.Extra, b.Extra)
 }
 
-type question struct {
-	name   zones.Name
-	rrtype zones.Type
-	dnssec bool
-}
-
-func questionOf(i int) question {
-	return question{zones.MustParseName(fmt.Sprintf("n%d.%d.test.", i/6, i%7)), zones.Type(1 + i/2%3), i%2 == 0}
+func questionOf(i int) Question {
+	return Question{zones.MustParseName(fmt.Sprintf("n%d.%d.test.", i/24, i%7)), zones.Type(1 + i/8%3), i%2 == 0, uint8(i / 2 % 4)}
 }
 
 // What is found is what was put last for the very question, whatever was put for others, over many laps of the ring.
@@ -43,14 +41,14 @@ func TestFindsTheLast(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	c := New(MinSize)
-	put := make(map[question]Answer)
+	put := make(map[Question]Answer)
 	found := 0
 	for range 200_000 {
 		q := questionOf(rng.IntN(6000))
-		hash := c.Hash(q.name, q.rrtype, q.dnssec)
+		hash := c.Hash(&q)
 		c.Expect(hash)
 		c.ExpectAnswer(hash)
-		got, ok := c.Find(hash, q.name, q.rrtype, q.dnssec)
+		got, ok := c.Find(hash, &q)
 		if want := put[q]; ok && !same(got, want) {
 			t.Fatalf("%v: found %+v, and put was %+v", q, got, want)
 		}
@@ -59,9 +57,9 @@ func TestFindsTheLast(t *testing.T) {
 			continue
 		}
 		a := answerOf(rng)
-		c.Put(hash, q.name, q.rrtype, q.dnssec, &a)
+		c.Put(hash, &q, &a)
 		put[q] = a
-		if got, ok := c.Find(hash, q.name, q.rrtype, q.dnssec); !ok || !same(got, a) {
+		if got, ok := c.Find(hash, &q); !ok || !same(got, a) {
 			t.Fatalf("%v: not found just after it was put", q)
 		}
 	}
@@ -78,16 +76,16 @@ func TestSameHash(t *testing.T) {
 	var put []Answer
 	for i := range lineWays {
 		q, a := questionOf(i), answerOf(rng)
-		c.Put(hash, q.name, q.rrtype, q.dnssec, &a)
+		c.Put(hash, &q, &a)
 		put = append(put, a)
 	}
 	for i, want := range put {
 		q := questionOf(i)
-		if got, ok := c.Find(hash, q.name, q.rrtype, q.dnssec); !ok || !same(got, want) {
+		if got, ok := c.Find(hash, &q); !ok || !same(got, want) {
 			t.Errorf("%v: %v, %+v", q, ok, got)
 		}
 	}
-	if _, ok := c.Find(hash, zones.MustParseName("other.test."), 1, false); ok {
+	if _, ok := c.Find(hash, &Question{Name: zones.MustParseName("other.test."), Type: 1}); ok {
 		t.Error("found what was never put")
 	}
 }
@@ -96,12 +94,12 @@ func TestSameHash(t *testing.T) {
 func TestReplaces(t *testing.T) {
 	c := New(MinSize)
 	q := questionOf(1)
-	hash := c.Hash(q.name, q.rrtype, q.dnssec)
+	hash := c.Hash(&q)
 	rng := rand.New(rand.NewPCG(2, 1))
 	for range 20 {
 		a := answerOf(rng)
-		c.Put(hash, q.name, q.rrtype, q.dnssec, &a)
-		if got, ok := c.Find(hash, q.name, q.rrtype, q.dnssec); !ok || !same(got, a) {
+		c.Put(hash, &q, &a)
+		if got, ok := c.Find(hash, &q); !ok || !same(got, a) {
 			t.Fatalf("%+v", got)
 		}
 	}
@@ -119,9 +117,9 @@ func TestReplaces(t *testing.T) {
 func TestTooLongIsNotKept(t *testing.T) {
 	c := New(MinSize)
 	q := questionOf(1)
-	hash := c.Hash(q.name, q.rrtype, q.dnssec)
-	c.Put(hash, q.name, q.rrtype, q.dnssec, &Answer{Body: make([]byte, MaxBody+1)})
-	if _, ok := c.Find(hash, q.name, q.rrtype, q.dnssec); ok {
+	hash := c.Hash(&q)
+	c.Put(hash, &q, &Answer{Body: make([]byte, MaxBody+1)})
+	if _, ok := c.Find(hash, &q); ok {
 		t.Error("found")
 	}
 }
@@ -132,7 +130,7 @@ func TestRoom(t *testing.T) {
 	put := 0
 	for ; c.Room(); put++ {
 		q := questionOf(put)
-		c.Put(c.Hash(q.name, q.rrtype, q.dnssec), q.name, q.rrtype, q.dnssec, &a)
+		c.Put(c.Hash(&q), &q, &a)
 	}
 	if put < MinSize/1200 || put > MinSize/1000 {
 		t.Errorf("room for %d answers of 1,000 octets in %d", put, MinSize)
@@ -141,7 +139,7 @@ func TestRoom(t *testing.T) {
 
 func TestAgain(t *testing.T) {
 	c := New(MinSize)
-	h := c.Hash(zones.MustParseName("x.test."), 1, false)
+	h := c.Hash(&Question{Name: zones.MustParseName("x.test."), Type: 1})
 	if c.Again(h) {
 		t.Error("asked for the first time")
 	}
@@ -156,20 +154,20 @@ func BenchmarkFind(b *testing.B) {
 		b.Run(fmt.Sprintf("expected=%v", expect), func(b *testing.B) {
 			c := New(64 << 20)
 			rng := rand.New(rand.NewPCG(1, 1))
-			names := make([]zones.Name, 200_000)
-			for i := range names {
-				names[i] = zones.MustParseName(fmt.Sprintf("host%d.example.test.", i))
-				c.Put(c.Hash(names[i], 1, false), names[i], 1, false, &Answer{Body: make([]byte, 16)})
+			all := make([]Question, 200_000)
+			for i := range all {
+				all[i] = Question{Name: zones.MustParseName(fmt.Sprintf("host%d.example.test.", i)), Type: 1}
+				c.Put(c.Hash(&all[i]), &all[i], &Answer{Body: make([]byte, 16)})
 			}
 			const batch = 32
 			var hashes [batch]uint64
-			var asked [batch]zones.Name
+			var asked [batch]*Question
 			b.ReportAllocs()
 			found := 0
 			for b.Loop() {
 				for i := range hashes {
-					asked[i] = names[rng.IntN(len(names))]
-					hashes[i] = c.Hash(asked[i], 1, false)
+					asked[i] = &all[rng.IntN(len(all))]
+					hashes[i] = c.Hash(asked[i])
 					if expect {
 						c.Expect(hashes[i])
 					}
@@ -180,7 +178,7 @@ func BenchmarkFind(b *testing.B) {
 					}
 				}
 				for i, h := range hashes {
-					if _, ok := c.Find(h, asked[i], 1, false); ok {
+					if _, ok := c.Find(h, asked[i]); ok {
 						found++
 					}
 				}

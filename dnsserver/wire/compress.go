@@ -49,6 +49,7 @@ func (m *draft) rememberQuestion(n zones.Name) {
 func (m *draft) appendName(n zones.Name) {
 	for len(n) > 1 {
 		if at := m.find(n); at >= 0 {
+			m.notePointer()
 			m.buf = binary.BigEndian.AppendUint16(m.buf, uint16(0xc000|at))
 			return
 		}
@@ -58,6 +59,14 @@ func (m *draft) appendName(n zones.Name) {
 		n = n[l:]
 	}
 	m.buf = append(m.buf, 0)
+}
+
+// notePointer notes that a pointer comes next.
+func (m *draft) notePointer() {
+	if m.pointers < MaxPointers {
+		m.pointerAt[m.pointers] = uint16(len(m.buf) - m.start)
+		m.pointers++
+	}
 }
 
 // find returns the offset of a name equal to n; −1 when there is none.

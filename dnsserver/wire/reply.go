@@ -38,29 +38,38 @@ func (r *Reply) FromAnswer(a *answer.Answer) {
 // RRsets that don't fit are left out whole: without a word when optional, otherwise with all that
 // follow them, and TC (RFC 2181 §9, RFC 9471 §3).
 func Append(dst []byte, q *Query, a *answer.Answer, r *Reply) (message []byte, truncated bool) {
-	message, truncated, _ = Compose(dst, q, a, r)
-	return message, truncated
+	return Compose(dst, q, a, r, nil)
 }
 
-// Sections is what a message has between its question and OPT.
+// MaxPointers is more than the compression pointers of an answer that other names can share.
+const MaxPointers = 48
+
+// Sections is what a message has between its question and OPT. It is the same for every query with the same question
+// and DO that has room for it; and for those of the same family of answers, with other pointers.
 type Sections struct {
-	Octets []byte
+	Octets []byte    // share the message's memory
 	Counts [3]uint16 // records in the answer, authority and additional section, without OPT
 	// Whole says that nothing was left out.
 	Whole bool
+	// Shift is by how many octets the names that Pointers lead to are later in the message than Octets say. 0 when Compose made them.
+	Shift int
+	// At holds, up to Pointers, where in Octets the compression pointers are, but for those of owners to the question's name. When it is
+	// full there may be more.
+	At       [MaxPointers]uint16
+	Pointers int
 }
 
-// Compose is Append, and says what the sections are: they share the message's memory, and are the same for every query with this
-// question and DO that has room for them.
-func Compose(dst []byte, q *Query, a *answer.Answer, r *Reply) (message []byte, truncated bool, s Sections) {
+// Compose is Append, and fills s, if it is not nil.
+func Compose(dst []byte, q *Query, a *answer.Answer, r *Reply, s *Sections) (message []byte, truncated bool) {
 	m := draft{buf: dst, base: len(dst), class: q.Class, whole: true}
 	m.buf = append(m.buf, make([]byte, HeaderLen)...)
 	if q.Echo != EchoHeader && q.question != nil {
 		m.buf = append(m.buf, q.question...)
 		m.counts[sectionQuestion] = 1
+		m.qname = q.Name
 		m.rememberQuestion(q.Name)
 	}
-	start := len(m.buf)
+	m.start = len(m.buf)
 	opt := q.EDNS && q.Echo == EchoAll
 	truncated = r.Truncated
 	if a != nil && !r.Truncated {
@@ -71,18 +80,23 @@ func Compose(dst []byte, q *Query, a *answer.Answer, r *Reply) (message []byte, 
 		truncated = !m.appendEntries(a.Entries, limit)
 	}
 	end := len(m.buf)
-	copy(s.Counts[:], m.counts[sectionAnswer:])
-	s.Whole = m.whole && !truncated
+	if s != nil {
+		copy(s.Counts[:], m.counts[sectionAnswer:])
+		s.Whole, s.Shift = m.whole && !truncated, 0
+		s.At, s.Pointers = m.pointerAt, m.pointers
+	}
 	if opt {
 		m.appendOPT(q, r)
 	}
 	m.putHeader(q, r, truncated)
-	s.Octets = m.buf[start:end:end]
-	return m.buf, truncated, s
+	if s != nil {
+		s.Octets = m.buf[m.start:end:end]
+	}
+	return m.buf, truncated
 }
 
-// Recompose appends the answer to q with sections that Compose made for the same question and DO, all of which were there. ok is false when
-// they don't fit: then nothing is appended.
+// Recompose appends the answer to q with sections that Compose made for the same question, or one of the same family, and the same DO, all
+// of which were there. ok is false when they don't fit: then nothing is appended.
 func Recompose(dst []byte, q *Query, s *Sections, r *Reply) (message []byte, ok bool) {
 	size := HeaderLen + len(q.question) + len(s.Octets)
 	if q.EDNS {
@@ -94,13 +108,24 @@ func Recompose(dst []byte, q *Query, s *Sections, r *Reply) (message []byte, ok 
 	m := draft{buf: dst, base: len(dst)}
 	m.buf = append(m.buf, make([]byte, HeaderLen)...)
 	m.buf = append(m.buf, q.question...)
+	m.start = len(m.buf)
 	m.buf = append(m.buf, s.Octets...)
+	if s.Shift != 0 {
+		ShiftPointers(m.buf[m.start:], s.At[:s.Pointers], s.Shift)
+	}
 	m.counts = [4]uint16{1, s.Counts[0], s.Counts[1], s.Counts[2]}
 	if q.EDNS {
 		m.appendOPT(q, r)
 	}
 	m.putHeader(q, r, false)
 	return m.buf, true
+}
+
+// ShiftPointers makes the compression pointers at some places in sections lead to by octets later.
+func ShiftPointers(sections []byte, at []uint16, by int) {
+	for _, i := range at {
+		binary.BigEndian.PutUint16(sections[i:], uint16(int(binary.BigEndian.Uint16(sections[i:]))+by))
+	}
 }
 
 // The sections as they are counted in the header.
@@ -115,22 +140,28 @@ const (
 type draft struct {
 	buf    []byte
 	base   int // where the message begins in buf
+	start  int // where its sections begin
 	class  Class
 	counts [4]uint16
-	whole  bool // nothing was left out so far
-	names  offsets
+	qname  zones.Name // "" when there is no question in the message
+
+	whole     bool                // nothing was left out so far
+	pointerAt [MaxPointers]uint16 // see Sections
+	pointers  int
+	names     offsets
 }
 
 func (m *draft) appendEntries(entries []answer.Entry, limit int) (complete bool) {
 	for i := range entries {
 		e := &entries[i]
-		size, names := len(m.buf), m.names.n
+		size, names, pointers := len(m.buf), m.names.n, m.pointers
+		asked := e.Section == answer.SectionAnswer && e.RRset.Owner == m.qname && len(m.qname) > 1
 		count := 0
-		ok := m.appendRRset(&e.RRset, limit)
+		ok := m.appendRRset(&e.RRset, asked, limit)
 		if ok {
 			count = e.RRset.Len()
 			if !e.Signatures.IsZero() {
-				ok = m.appendRRset(&e.Signatures, limit)
+				ok = m.appendRRset(&e.Signatures, asked, limit)
 				count += e.Signatures.Len()
 			}
 		}
@@ -139,7 +170,7 @@ func (m *draft) appendEntries(entries []answer.Entry, limit int) (complete bool)
 			continue
 		}
 		m.buf, m.names.n = m.buf[:size], names
-		m.whole = false
+		m.pointers, m.whole = pointers, false
 		if !e.Optional {
 			return false
 		}
@@ -147,11 +178,16 @@ func (m *draft) appendEntries(entries []answer.Entry, limit int) (complete bool)
 	return true
 }
 
-// appendRRset appends the records of s, and reports whether they fit; if not, some may have been appended.
-func (m *draft) appendRRset(s *zones.RRset, limit int) bool {
+// appendRRset appends the records of s, and reports whether they fit; if not, some may have been appended. asked says that the owner
+// is the question's name.
+func (m *draft) appendRRset(s *zones.RRset, asked bool, limit int) bool {
 	compress := zones.MayCompress(s.Type)
 	for rdata := range s.RDatas() {
-		m.appendName(s.Owner)
+		if asked {
+			m.buf = append(m.buf, 0xc0, HeaderLen)
+		} else {
+			m.appendName(s.Owner)
+		}
 		m.buf = binary.BigEndian.AppendUint16(m.buf, uint16(s.Type))
 		m.buf = binary.BigEndian.AppendUint16(m.buf, uint16(m.class))
 		m.buf = binary.BigEndian.AppendUint32(m.buf, s.TTL)

@@ -117,7 +117,6 @@ type resolver struct {
 
 	aliases    int
 	expansions []expansion
-	negative   uint32 // TTL of denials
 	denial     denial
 	salt       []byte
 	iterations int

@@ -25,8 +25,10 @@ func (a *Answer) putAuthority() {
 // NSEC and NSEC3 RFC 9077 §3).
 func (a *Answer) addDenial(node zones.Node, set zones.RRset) {
 	e := a.entry(SectionAuthority, node, set)
-	e.RRset.TTL = min(e.RRset.TTL, a.negative)
-	e.Signatures.TTL = min(e.Signatures.TTL, a.negative)
+	soa, _ := a.apex.RRset(zones.TypeSOA)
+	negative := negativeTTL(soa)
+	e.RRset.TTL = min(e.RRset.TTL, negative)
+	e.Signatures.TTL = min(e.Signatures.TTL, negative)
 	a.add(e)
 }
 

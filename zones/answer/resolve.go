@@ -26,14 +26,31 @@ const (
 // Resolve answers q from v into a, which it resets. An error means that the truth is unknown (the view
 // could not be read, or is not a zone), so the client has to be told SERVFAIL; a's content is then of no use.
 func Resolve(v zones.View, q Question, a *Answer) error {
-	if err := a.begin(v, q); err != nil {
+	if err := Begin(v, q, a); err != nil {
 		return err
 	}
-	for more := true; more; { // QNAME, then each alias target inside the zone, to MaxAliases
+	return a.Finish()
+}
+
+// Begin is the first part of Resolve: it finds where the name stands, and so a.Encloser and a.Family.
+func Begin(v zones.View, q Question, a *Answer) error {
+	a.Reset()
+	a.view, a.q, a.name, a.apex = v, q, q.Name, v.Apex()
+	if !q.Name.IsAtOrBelow(a.apex.Owner) {
+		return ErrOutside
+	}
+	if !a.apex.Has(zones.TypeSOA) {
+		return ErrNoSOA
+	}
+	return a.locate()
+}
+
+// Finish is the rest of Resolve.
+func (a *Answer) Finish() error {
+	for a.putAnswer() { // QNAME, then each alias target inside the zone, to MaxAliases
 		if err := a.locate(); err != nil {
-			return fmt.Errorf("look %s up: %w", a.name, err)
+			return err
 		}
-		more = a.putAnswer()
 	}
 	a.putAuthority()
 	if err := a.putProofs(); err != nil {
@@ -45,24 +62,10 @@ func Resolve(v zones.View, q Question, a *Answer) error {
 	return nil
 }
 
-func (a *Answer) begin(v zones.View, q Question) error {
-	a.Reset()
-	a.view, a.q, a.name, a.apex = v, q, q.Name, v.Apex()
-	if !q.Name.IsAtOrBelow(a.apex.Owner) {
-		return ErrOutside
-	}
-	soa, ok := a.apex.RRset(zones.TypeSOA)
-	if !ok {
-		return ErrNoSOA
-	}
-	a.negative = negativeTTL(soa)
-	return nil
-}
-
 // locate finds a.name in the zone.
 func (a *Answer) locate() error {
 	if err := a.view.Find(a.name, &a.at); err != nil {
-		return err
+		return fmt.Errorf("look %s up: %w", a.name, err)
 	}
 	cut := a.at.Cut.Owner
 	switch {
@@ -84,7 +87,7 @@ func (a *Answer) locate() error {
 // no other (RFC 4592 §3.3.1). It may be an empty non-terminal (§2.2.2).
 func (a *Answer) locateWildcard() error {
 	if err := a.view.Find(a.wildcardOf(a.at.Encloser.Owner), &a.wild); err != nil {
-		return err
+		return fmt.Errorf("look for a wildcard that matches %s: %w", a.name, err)
 	}
 	a.place = missing
 	if a.wild.Exact {
