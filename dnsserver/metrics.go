@@ -59,6 +59,7 @@ type tally struct {
 	unasked    uint64 // for another node, and not answered
 	kept       uint64 // answered from what was kept for the question
 	shared     uint64 // … for its family
+	latency    [lanes]latency
 }
 
 // counters are the sums, for whoever scrapes.
@@ -71,6 +72,7 @@ type counters struct {
 	cookies                                                [2]atomic.Uint64
 	truncated, limited, slipped, slow, unreadable, batches atomic.Uint64
 	asked, unasked, kept, shared                           atomic.Uint64
+	latency                                                [lanes]latencySums
 }
 
 func (t *tally) query(via transport, q *wire.Query) {
@@ -125,7 +127,19 @@ func (x *exchange) flush() {
 	add(&c.kept, t.kept)
 	add(&c.shared, t.shared)
 	c.batches.Add(1)
+	if x.timed {
+		for i := range t.latency {
+			c.latency[i].add(&t.latency[i])
+		}
+		x.timed = false
+	}
 	*t = tally{}
+}
+
+// observe notes what n answers took that were sent just now.
+func (x *exchange) observe(where lane, since int64, n int) {
+	x.timed = true
+	x.count.latency[where].observe(x.server.opts.Now().UnixNano()-since, n)
 }
 
 func addAll(sums []atomic.Uint64, counts []uint64) {
@@ -197,6 +211,9 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 		t.unasked += c.unasked.Load()
 		t.kept += c.kept.Load()
 		t.shared += c.shared.Load()
+		for i := range t.latency {
+			t.latency[i].sum(&c.latency[i])
+		}
 		batches += c.batches.Load()
 	}
 	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
@@ -232,6 +249,9 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 	counter(descElsewhere, t.unasked, "no")
 	counter(descKept, t.kept)
 	counter(descShared, t.shared)
+	for i := range t.latency {
+		ch <- t.latency[i].metric(lane(i))
+	}
 	counter(descPanics, s.panics.Load())
 	counter(descBatches, batches)
 	counter(descRefused, s.tcp.refusedTotal.Load(), "connections")

@@ -55,6 +55,7 @@ type exchange struct {
 	out    []byte
 
 	count    tally
+	timed    bool // there is something in its latencies
 	counters counters
 }
 

@@ -36,7 +36,7 @@ func gather(t testing.TB, s *Server) map[string]float64 {
 			for _, l := range m.GetLabel() {
 				name += "{" + l.GetName() + "=\"" + l.GetValue() + "\"}"
 			}
-			values[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			values[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 		}
 	}
 	return values

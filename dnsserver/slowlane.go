@@ -28,6 +28,7 @@ const jobsPerWorker = 8
 type slowJob struct {
 	packet []byte
 	from   netip.Addr
+	since  int64 // when it was read, Unix nanoseconds
 	back   returnAddress
 }
 
@@ -73,8 +74,12 @@ func (l *slowLane) work(x *exchange) {
 		if later {
 			l.pass(x, j)
 		}
-		if len(reply) > 0 && !j.back.send(reply) {
-			x.count.drop(dropSend)
+		if len(reply) > 0 {
+			if j.back.send(reply) {
+				x.observe(otherLane, j.since, 1)
+			} else {
+				x.count.drop(dropSend)
+			}
 		}
 		x.flush()
 		l.free <- j
@@ -88,7 +93,7 @@ func (l *slowLane) pass(x *exchange, j *slowJob) {
 		x.count.drop(dropSlowFull)
 		return
 	}
-	to.packet, to.from, to.back = append(to.packet[:0], j.packet...), j.from, j.back
+	to.packet, to.from, to.since, to.back = append(to.packet[:0], j.packet...), j.from, j.since, j.back
 	l.next.put(to)
 }
 

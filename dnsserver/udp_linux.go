@@ -58,6 +58,7 @@ type udpWorker struct {
 	queries  [udpBatch]wire.Query
 	hashes   [udpBatch]uint64
 	replies  int // of the packets in this batch, how many get an answer
+	batches  uint
 }
 
 // listenUDP opens workers sockets on the same address, which is that of the TCP listener.
@@ -189,6 +190,9 @@ func (w *udpWorker) run() {
 			w.serve(i)
 		}
 		w.transmit()
+		if w.batches++; w.batches%sampleEvery == 0 {
+			x.observe(fastLane, x.nanos, w.replies)
+		}
 		x.flush()
 		if w.socket.ending.Load() {
 			return // packets go on coming to a socket that is shut down
@@ -332,7 +336,7 @@ func (w *udpWorker) putOff(slot *udpSlot, packet []byte, from netip.Addr, nameLe
 	}
 	w.exchange.count.slow++
 	j.packet = append(j.packet[:0], packet...)
-	j.from = from
+	j.from, j.since = from, w.exchange.nanos
 	j.back = returnAddress{socket: w.socket, name: slot.name, nameLen: nameLen, control: slot.control, controlLen: control}
 	lane.put(j)
 }

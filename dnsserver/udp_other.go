@@ -91,7 +91,7 @@ func (w *udpWorker) putOff(packet []byte, from netip.Addr, back returnAddress) {
 	}
 	w.exchange.count.slow++
 	j.packet = append(j.packet[:0], packet...)
-	j.from, j.back = from, back
+	j.from, j.since, j.back = from, w.exchange.nanos, back
 	lane.put(j)
 }
 
