@@ -49,7 +49,7 @@ func (b *bench) contend(ctx context.Context, site site, contenders []peer) (*con
 // vital says whether there is nothing to compare without a peer.
 func vital(p peer) bool {
 	switch p.(type) {
-	case balefire, echoes:
+	case balefire, workers, echoes:
 		return true
 	}
 	return false

@@ -44,6 +44,7 @@ var parts = []struct {
 }{
 	{[]string{"own"}, (*bench).own},
 	{[]string{"udp", "tcp"}, (*bench).answers},
+	{[]string{"cores"}, (*bench).cores},
 	{[]string{"zones"}, (*bench).fleet},
 	{[]string{"writes"}, (*bench).writes},
 }
@@ -52,7 +53,7 @@ func main() {
 	var s settings
 	var echo string
 	flag.StringVar(&program, "balefire", program, "the program to measure")
-	flag.StringVar(&s.parts, "parts", "udp|tcp|zones|writes", "what to measure: udp, tcp, zones, writes, and own for what is measured of Balefire alone")
+	flag.StringVar(&s.parts, "parts", "udp|tcp|cores|zones|writes", "what to measure: udp, tcp, cores, zones, writes, and own for what is measured of Balefire alone")
 	flag.StringVar(&s.servers, "servers", "", "only servers whose names have one of these in them, as in NSD|Knot; Balefire and the floor always")
 	flag.StringVar(&s.parent, "dir", "", "directory for zones and servers, removed afterwards (default: one for temporary files)")
 	flag.IntVar(&s.names, "names", 100_000, "names in the large zone")

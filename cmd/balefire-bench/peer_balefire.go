@@ -35,12 +35,18 @@ func (b balefire) prepare(ctx context.Context, s *server, site site) error {
 	return importZones(ctx, s, site.zones)
 }
 
-func (balefire) start(_ context.Context, s *server, site site) error {
+func (b balefire) start(_ context.Context, s *server, site site) error { return b.serve(s, site) }
+
+// serve starts Balefire with flags beside those that a site asks for.
+func (balefire) serve(s *server, site site, flags ...string) error {
 	connections := strconv.Itoa(max(512, site.connections))
-	return s.launch(site.cpu, []string{"BALEFIRE_TOKEN=" + token}, program, "serve", "--data-dir", s.path("data"),
+	argv := []string{
+		program, "serve", "--data-dir", s.path("data"),
 		"--dns-listen", s.addr.String(), "--admin-listen", s.control.String(), "--log-level", "error", "--dns-rrl-rate", "0",
 		"--dns-tcp-connections", strconv.Itoa(max(4096, site.connections)), "--dns-tcp-per-network", connections,
-		"--dns-tcp-idle-timeout", "1h")
+		"--dns-tcp-idle-timeout", "1h",
+	}
+	return s.launch(site.cpu, []string{"BALEFIRE_TOKEN=" + token}, append(argv, flags...)...)
 }
 
 func (balefire) addZone(ctx context.Context, s *server, z zone) error {
