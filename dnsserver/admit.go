@@ -35,7 +35,7 @@ func (x *exchange) admit(from netip.Addr) admission {
 	if q.Verdict == wire.Cookie && len(q.CookieOption) > wire.ClientCookieLen && knowsCookies {
 		return badCookie // RFC 7873 §5.4: a server cookie that is not valid
 	}
-	if x.via == overTCP {
+	if x.via != overUDP {
 		return admitted
 	}
 	if r := &x.settings.rate; r.interval > 0 && !r.exempts(from) && !x.server.limiter.allow(r, from, x.nanos) {

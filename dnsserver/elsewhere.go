@@ -32,7 +32,7 @@ func (x *exchange) elsewhere(dst []byte, from netip.Addr) []byte {
 	if s.opts.Elsewhere == nil {
 		return x.refuse(dst, wire.ServFail, wire.EDENotReady)
 	}
-	if x.via == overTCP {
+	if x.via != overUDP {
 		select {
 		case s.asking <- struct{}{}:
 			defer func() { <-s.asking }()

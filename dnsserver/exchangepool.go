@@ -2,7 +2,7 @@ package dnsserver
 
 import "sync"
 
-// exchangePool is a bounded number of exchanges, made when first needed, for queries over TCP that wait.
+// exchangePool is a bounded number of exchanges, made when first needed, for queries over TCP and TLS that wait.
 type exchangePool struct {
 	server *Server
 	max    int
@@ -16,7 +16,7 @@ func (p *exchangePool) init(s *Server, n int) {
 	p.server, p.max, p.free = s, n, make(chan *exchange, n)
 }
 
-// take returns a free exchange, and waits for one when all are in use.
+// take returns a free exchange, and waits for one when all are in use. Who takes it says how the query came.
 func (p *exchangePool) take() *exchange {
 	if x := p.tryTake(); x != nil {
 		return x
@@ -41,7 +41,7 @@ func (p *exchangePool) tryTake() *exchange {
 		return nil
 	}
 	x := p.server.newExchange()
-	x.mayWait, x.mayAsk, x.via = true, true, overTCP
+	x.mayWait, x.mayAsk = true, true
 	return x
 }
 

@@ -19,7 +19,7 @@ func FuzzServe(f *testing.F) {
 	x.settings.rate = rate{}
 	x.mayWait = true
 	f.Fuzz(func(t *testing.T, packet []byte) {
-		for _, via := range []transport{overUDP, overTCP} {
+		for _, via := range []transport{overUDP, overTCP, overTLS} {
 			x.via = via
 			reply, _ := x.serve(packet, netip.MustParseAddr("192.0.2.1"), nil)
 			if x.server.panics.Load() != 0 {

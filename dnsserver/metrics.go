@@ -44,7 +44,7 @@ var (
 
 // tally is what an exchange counted since it was last flushed. It is plain memory of one goroutine.
 type tally struct {
-	queries    [2]uint64 // by transport
+	queries    [transports]uint64
 	edns, do   uint64
 	types      [len(countedTypes)]uint64
 	rcodes     [len(rcodeNames)]uint64
@@ -64,7 +64,7 @@ type tally struct {
 
 // counters are the sums, for whoever scrapes.
 type counters struct {
-	queries                                                [2]atomic.Uint64
+	queries                                                [transports]atomic.Uint64
 	edns, do                                               atomic.Uint64
 	types                                                  [len(countedTypes)]atomic.Uint64
 	rcodes                                                 [len(rcodeNames)]atomic.Uint64
@@ -178,7 +178,7 @@ var (
 	descShared      = desc("answers_shared_total", "Questions answered with an answer that was made for another name before: below a delegation, by a wildcard, or that there is no such name.")
 	descPanics      = desc("panics_total", "Queries that made the server panic.")
 	descBatches     = desc("batches_total", "Batches of queries served.")
-	descConnections = desc("tcp_connections", "TCP connections open.")
+	descConnections = desc("tcp_connections", "TCP connections open, those with TLS included.")
 	descRefused     = desc("tcp_refused_total", "TCP connections closed at once, by the limit that was reached.", "limit")
 	descCut         = desc("tcp_cut_total", "TCP connections closed because their client did not take the replies.")
 )
@@ -221,6 +221,7 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 	}
 	counter(descQueries, t.queries[overUDP], "udp")
 	counter(descQueries, t.queries[overTCP], "tcp")
+	counter(descQueries, t.queries[overTLS], "tls")
 	for i, n := range t.types {
 		name := "other"
 		if i > 0 {
@@ -258,6 +259,7 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 	counter(descRefused, s.tcp.refusedNetwork.Load(), "network")
 	counter(descCut, s.tcp.cut.Load())
 	ch <- prometheus.MustNewConstMetric(descConnections, prometheus.GaugeValue, float64(s.tcp.open()))
+	s.tls.collect(ch)
 }
 
 func sumAll(sums []uint64, counts []atomic.Uint64) {

@@ -17,6 +17,8 @@ type transport uint8
 const (
 	overUDP transport = iota
 	overTCP
+	overTLS
+	transports
 )
 
 // exchange is the working memory of one query and its answer, used again and again by one goroutine at a time.
@@ -85,6 +87,15 @@ func (x *exchange) parse(packet []byte, q *wire.Query) {
 
 // serveParsed is serve for a packet that was parsed into q. Of one that has a question, x.hash is the cache's, if there is one.
 func (x *exchange) serveParsed(q *wire.Query, packet []byte, from netip.Addr, dst []byte) (reply []byte, later bool) {
+	reply, later = x.answerParsed(q, packet, from, dst)
+	if x.via == overTLS && q.Padding && len(reply) > 0 {
+		reply = wire.Pad(reply, len(dst), q, &x.reply)
+	}
+	return reply, later
+}
+
+// answerParsed is serveParsed without padding.
+func (x *exchange) answerParsed(q *wire.Query, packet []byte, from netip.Addr, dst []byte) (reply []byte, later bool) {
 	defer func() {
 		if v := recover(); v != nil {
 			reply, later = x.recovered(v, dst), false

@@ -1,12 +1,12 @@
-// Package dnsserver speaks DNS: it listens on UDP and TCP, admits or refuses clients, finds the zone of a
+// Package dnsserver speaks DNS: it listens on UDP, TCP and TLS, admits or refuses clients, finds the zone of a
 // question, and sends what package answer makes of it. It does not know where zones come from, how they
 // are stored or changed.
 //
 // There are two lanes. The fast lane reads UDP in batches, and takes questions whose zone is in memory from packet
 // to packet without allocating, on wire code of its own. The slow lane has goroutines and bounds of its own, and
 // takes what may wait for a disk, or needs a general DNS library: zones that are not in memory, TSIG, transfers,
-// updates. TCP has loops of the fast kind, and for what waits a bounded number of exchanges. In all of them the steps
-// are those of exchange.serve.
+// updates. TCP has loops of the fast kind, and for what waits a bounded number of exchanges; TLS is a filter before them. In
+// all of them the steps are those of exchange.serve.
 //
 // What holds:
 //   - No packet stops the server: each is served under a recover, and answered with SERVFAIL at worst.
@@ -16,6 +16,7 @@ package dnsserver
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -50,7 +51,11 @@ type Options struct {
 	// Listen has HOST:PORT, each for UDP and TCP. Port 0 takes a free one, the same for both. 0.0.0.0 is all addresses
 	// of IPv4, [::] all of IPv6, an empty host both; answers come from the very address that was asked.
 	Listen []string
-	Zones  Zones
+	// ListenTLS has HOST:PORT in the same way, for TLS (RFC 7858) over TCP. Certificate is then what clients are shown, and is
+	// called in every handshake; nil is none.
+	ListenTLS   []string
+	Certificate func() *tls.Certificate
+	Zones       Zones
 	// Elsewhere is who answers for zones that other nodes have. Nil: nobody.
 	Elsewhere Elsewhere
 	// Settings can be replaced while the server runs; see SetSettings.
@@ -77,6 +82,7 @@ type Server struct {
 	settings atomic.Pointer[settings]
 	limiter  *rateLimiter
 	tcp      tcpLimits
+	tls      tlsState
 	slow     *slowLane     // waits for this node's disk
 	distant  *slowLane     // waits for other nodes
 	asking   chan struct{} // exchanges over TCP that wait for other nodes
@@ -102,9 +108,10 @@ const (
 	stopped
 )
 
-// endpoint is one address of Options.Listen.
+// endpoint is one address of Options.Listen, or of Options.ListenTLS, which has no UDP.
 type endpoint struct {
 	addr netip.AddrPort
+	via  transport // of connections
 	tcp  *tcpListener
 	udp  []*udpSocket
 }
@@ -116,6 +123,9 @@ var ErrStopped = errors.New("dns server is not running")
 func New(opts Options) (*Server, error) {
 	if opts.Zones == nil || len(opts.Listen) == 0 {
 		return nil, errors.New("dns server needs zones and an address to listen on")
+	}
+	if len(opts.ListenTLS) > 0 && opts.Certificate == nil {
+		return nil, errors.New("dns server needs a certificate for TLS")
 	}
 	if opts.Workers <= 0 {
 		opts.Workers = runtime.GOMAXPROCS(0)
@@ -138,6 +148,9 @@ func New(opts Options) (*Server, error) {
 	s.slow = newSlowLane(s, opts.SlowWorkers, s.distant)
 	s.asking = make(chan struct{}, askingTCP)
 	s.tcp.init()
+	if len(opts.ListenTLS) > 0 {
+		s.tls.init(opts.Certificate, opts.Workers/2)
+	}
 	if err := s.SetSettings(opts.Settings); err != nil {
 		return nil, err
 	}
@@ -169,9 +182,16 @@ func (s *Server) Start() (err error) {
 		}
 	}()
 	for _, address := range s.opts.Listen {
-		e, err := listen(address, s.opts.Workers)
+		e, err := listen(address, overTCP, s.opts.Workers)
 		if err != nil {
 			return fmt.Errorf("listen on %s: %w", address, err)
+		}
+		s.endpoints = append(s.endpoints, e)
+	}
+	for _, address := range s.opts.ListenTLS {
+		e, err := listen(address, overTLS, 0)
+		if err != nil {
+			return fmt.Errorf("listen on %s for TLS: %w", address, err)
 		}
 		s.endpoints = append(s.endpoints, e)
 	}
@@ -190,18 +210,29 @@ func (s *Server) Start() (err error) {
 		for _, w := range s.newUDPWorkers(e) {
 			s.readers.Go(w.run)
 		}
-		s.readers.Go(func() { s.accept(e.tcp) })
-		s.opts.Logger.Info().Stringer("address", e.addr).Msg("answering DNS over UDP and TCP")
+		s.readers.Go(func() { s.accept(e.tcp, e.via) })
+		if e.via == overTLS {
+			s.opts.Logger.Info().Stringer("address", e.addr).Msg("answering DNS over TLS")
+		} else {
+			s.opts.Logger.Info().Stringer("address", e.addr).Msg("answering DNS over UDP and TCP")
+		}
 	}
 	return nil
 }
 
 // Addrs returns the addresses that the server listens on, in the order of Options.Listen.
-func (s *Server) Addrs() (addrs []netip.AddrPort) {
+func (s *Server) Addrs() []netip.AddrPort { return s.addrs(overTCP) }
+
+// TLSAddrs returns those for TLS, in the order of Options.ListenTLS.
+func (s *Server) TLSAddrs() []netip.AddrPort { return s.addrs(overTLS) }
+
+func (s *Server) addrs(via transport) (addrs []netip.AddrPort) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.endpoints {
-		addrs = append(addrs, e.addr)
+		if e.via == via {
+			addrs = append(addrs, e.addr)
+		}
 	}
 	return addrs
 }
@@ -274,9 +305,9 @@ const listenAttempts = 20
 
 // listen opens the sockets of an address. TCP comes first: it does not share its port, so a second server on the
 // same address is noticed, which UDP with SO_REUSEPORT would not.
-func listen(address string, workers int) (*endpoint, error) {
+func listen(address string, via transport, workers int) (*endpoint, error) {
 	for attempt := 1; ; attempt++ {
-		e, err := tryListen(address, workers)
+		e, err := tryListen(address, via, workers)
 		if err == nil || attempt == listenAttempts {
 			return e, err
 		}
@@ -286,7 +317,7 @@ func listen(address string, workers int) (*endpoint, error) {
 	}
 }
 
-func tryListen(address string, workers int) (*endpoint, error) {
+func tryListen(address string, via transport, workers int) (*endpoint, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
@@ -302,7 +333,7 @@ func tryListen(address string, workers int) (*endpoint, error) {
 		return nil, err
 	}
 	at := ln.Addr().(*net.TCPAddr).AddrPort()
-	e := &endpoint{addr: netip.AddrPortFrom(at.Addr().Unmap(), at.Port())}
+	e := &endpoint{addr: netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), via: via}
 	if e.tcp, err = newTCPListener(ln.(*net.TCPListener)); err != nil {
 		return nil, err
 	}

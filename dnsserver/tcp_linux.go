@@ -81,6 +81,7 @@ type tcpLoop struct {
 	now      int64        // of this turn, nanoseconds since the server was made
 	sweepAt  int64
 	in, out  []byte
+	plain    []byte // what came with TLS; nil without
 	queries  [tcpBatch]wire.Query
 	packets  [tcpBatch][]byte
 	hashes   [tcpBatch]uint64
@@ -96,8 +97,11 @@ type tcpLoop struct {
 
 func (s *Server) newTCPLoop() (*tcpLoop, error) {
 	l := &tcpLoop{
-		server: s, exchange: &exchange{server: s, via: overTCP},
+		server: s, exchange: &exchange{server: s},
 		in: make([]byte, tcpRead), out: make([]byte, 0, maxPendingConn+2+wire.MaxSize),
+	}
+	if s.tls.config != nil {
+		l.plain = make([]byte, tcpRead+tlsRecord+tlsOverhead)
 	}
 	if s.opts.AnswerCache >= 0 {
 		l.exchange.cache = answercache.New(s.opts.AnswerCache / tcpCachePart / s.opts.Workers)
@@ -171,6 +175,9 @@ func (l *tcpLoop) remove(c *tcpConn) {
 	c.dead = true
 	c.dropPending()
 	_ = unix.Close(c.fd) // under the lock: who has an answer for it looks at dead first
+	if c.tls != nil {
+		c.tls.arrived.Signal()
+	}
 	c.mu.Unlock()
 	c.rest, c.more = nil, false
 	c.account()
@@ -180,6 +187,9 @@ func (l *tcpLoop) remove(c *tcpConn) {
 	l.mu.Unlock()
 	l.count.Add(-1)
 	l.server.tcp.leave(c.from)
+	if c.tls != nil {
+		l.server.tls.open.Add(-1)
+	}
 }
 
 // run serves until the server ends and all connections are closed.

@@ -4,6 +4,7 @@ package dnsserver
 
 import (
 	"bufio"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -73,8 +74,8 @@ func (o *tcpSockets) remove(c *tcpConn) {
 	delete(o.conns, c)
 }
 
-// accept takes connections until the listener is closed.
-func (s *Server) accept(ln *tcpListener) {
+// accept takes connections, and what they carry, until the listener is closed.
+func (s *Server) accept(ln *tcpListener, via transport) {
 	for {
 		conn, err := ln.AcceptTCP()
 		if errors.Is(err, net.ErrClosed) {
@@ -85,12 +86,12 @@ func (s *Server) accept(ln *tcpListener) {
 			time.Sleep(acceptPause)
 			continue
 		}
-		s.admitConn(conn)
+		s.admitConn(conn, via)
 	}
 }
 
-func (s *Server) admitConn(conn net.Conn) {
-	c := &tcpConn{server: s, conn: conn, limits: s.settings.Load().TCP}
+func (s *Server) admitConn(conn net.Conn, via transport) {
+	c := &tcpConn{server: s, conn: conn, via: via, limits: s.settings.Load().TCP}
 	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
 		c.from = a.AddrPort().Addr().Unmap().WithZone("")
 	}
@@ -99,9 +100,16 @@ func (s *Server) admitConn(conn net.Conn) {
 		conn.Close()
 		return
 	}
+	if via == overTLS {
+		s.tls.open.Add(1)
+		c.conn = tls.Server(conn, s.tls.config)
+	}
 	s.tcp.sockets.add(c)
 	s.conns.Go(func() {
 		defer s.tcp.leave(c.from)
+		if via == overTLS {
+			defer s.tls.open.Add(-1)
+		}
 		defer s.tcp.sockets.remove(c)
 		c.run()
 	})
@@ -111,7 +119,8 @@ func (s *Server) admitConn(conn net.Conn) {
 // exchanges, as soon as it is ready (§6.2.1.1, §7). Whichever has an answer while nobody writes, writes all that is pending.
 type tcpConn struct {
 	server *Server
-	conn   net.Conn
+	conn   net.Conn // with TLS, a *tls.Conn
+	via    transport
 	from   netip.Addr
 	limits TCPSettings
 
@@ -127,6 +136,9 @@ type tcpConn struct {
 // run reads queries until the client ends, is too slow, or the server ends; then it waits for what is under way.
 func (c *tcpConn) run() {
 	defer c.conn.Close()
+	if t, ok := c.conn.(*tls.Conn); ok && !c.shake(t) {
+		return
+	}
 	in := bufio.NewReaderSize(c.conn, tcpReadBuffer)
 	for c.waitForRoom() {
 		if err := c.conn.SetReadDeadline(time.Now().Add(c.limits.Idle)); err != nil {
@@ -161,6 +173,16 @@ func (c *tcpConn) run() {
 	c.mu.Unlock()
 }
 
+// shake does the handshake, in the time that a query may take to come.
+func (c *tcpConn) shake(t *tls.Conn) bool {
+	if err := t.SetDeadline(time.Now().Add(c.limits.Idle)); err != nil {
+		return false
+	}
+	err := t.Handshake()
+	c.server.tls.shaken(t, err)
+	return err == nil
+}
+
 // readLength reads the two octets before a message (RFC 1035 §4.2.2).
 func readLength(in *bufio.Reader) (int, error) {
 	b, err := in.Peek(2)
@@ -186,6 +208,7 @@ func (c *tcpConn) waitForRoom() bool {
 // serve answers the query in x.
 func (c *tcpConn) serve(x *exchange) {
 	x.begin()
+	x.via = c.via
 	x.out = append(x.out[:0], 0, 0)
 	reply, _ := x.serve(x.packet, c.from, x.out)
 	if len(reply) > 2 {

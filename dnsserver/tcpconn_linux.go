@@ -22,7 +22,9 @@ type tcpConn struct {
 	fd     int
 	slot   int32
 	from   netip.Addr
+	via    transport
 	limits *TCPSettings
+	tls    *secured // nil without TLS
 
 	// The loop's own.
 	rest  []byte // what was read and not served: the beginning of a query, or all that waits for room
@@ -61,9 +63,10 @@ func (l *tcpLoop) handle(c *tcpConn, events uint32) {
 func (l *tcpLoop) settle(c *tcpConn) {
 	for {
 		c.mu.Lock()
-		waits := c.full || c.starved || len(c.pending) > 0
-		again := c.more && !waits && !c.dead // an answer made room since the loop found none
-		gone := c.dead || c.ended && !c.more && c.under.Load() == 0 && len(c.pending) == 0
+		waits := c.waits()
+		fresh := c.tls != nil && c.tls.fresh
+		again := (c.more || fresh) && !waits && !c.dead // an answer made room since the loop found none, or a handshake is done
+		gone := c.dead || c.ended && !c.more && !fresh && c.under.Load() == 0 && len(c.pending) == 0
 		if !gone && !again {
 			var interest uint32
 			if len(c.pending) > 0 {
@@ -73,6 +76,9 @@ func (l *tcpLoop) settle(c *tcpConn) {
 			}
 			c.want(interest)
 		}
+		if gone && !c.dead && c.tls != nil {
+			c.tls.part()
+		}
 		c.mu.Unlock()
 		if gone {
 			l.remove(c)
@@ -80,8 +86,18 @@ func (l *tcpLoop) settle(c *tcpConn) {
 		if !again {
 			return
 		}
-		l.serveAll(c, c.rest)
+		if fresh {
+			c.quiet = l.now + int64(c.limits.Idle)
+			l.serveRead(c, nil)
+		} else {
+			l.serveAll(c, c.rest)
+		}
 	}
+}
+
+// waits reports whether nothing more may be read or served for now. c.mu is held.
+func (c *tcpConn) waits() bool {
+	return c.full || c.starved || len(c.pending) > 0 || c.tls != nil && c.tls.flooded()
 }
 
 // want tells epoll what the loop wants to know of. c.mu is held.
@@ -111,7 +127,7 @@ func (c *tcpConn) room() bool {
 // read reads what has come, up to a buffer full, and answers it.
 func (l *tcpLoop) read(c *tcpConn) {
 	c.mu.Lock()
-	reads := !c.dead && !c.ended && !c.full && !c.starved && len(c.pending) == 0
+	reads := !c.dead && !c.ended && !c.waits()
 	c.mu.Unlock()
 	if !reads {
 		return
@@ -129,7 +145,16 @@ func (l *tcpLoop) read(c *tcpConn) {
 		c.end()
 		return
 	}
-	data := l.in[:r]
+	l.serveRead(c, l.in[:r])
+}
+
+// serveRead serves what was read, and what came before it and was not whole.
+func (l *tcpLoop) serveRead(c *tcpConn, data []byte) {
+	if c.tls != nil {
+		if data = c.tls.open(data, l.plain); len(data) == 0 {
+			return
+		}
+	}
 	if len(c.rest) > 0 {
 		c.rest = append(c.rest, data...)
 		data = c.rest
@@ -140,13 +165,22 @@ func (l *tcpLoop) read(c *tcpConn) {
 // end makes the connection end when all that was read is answered.
 func (c *tcpConn) end() {
 	c.mu.Lock()
-	c.ended = true
+	c.finish()
 	c.mu.Unlock()
+}
+
+// finish is end for who holds c.mu.
+func (c *tcpConn) finish() {
+	c.ended = true
+	if c.tls != nil {
+		c.tls.arrived.Signal()
+	}
 }
 
 // serveAll answers the queries that are whole, as long as there is room, writes the answers, and keeps what is left.
 func (l *tcpLoop) serveAll(c *tcpConn, data []byte) {
 	c.more = false
+	l.exchange.via = c.via
 	for open := true; !c.more; {
 		n, broken := l.parse(data)
 		for i := range n {
@@ -269,9 +303,17 @@ func (l *tcpLoop) write(c *tcpConn) bool {
 
 // send writes answers, behind those that are pending, if any. c.mu is held.
 func (c *tcpConn) send(b []byte) {
-	if c.dead {
-		return
+	switch {
+	case c.dead:
+	case c.tls != nil:
+		c.tls.seal(b)
+	default:
+		c.put(b)
 	}
+}
+
+// put writes octets, behind those that are pending, if any. c.mu is held, and the connection is not dead.
+func (c *tcpConn) put(b []byte) {
 	if len(c.pending) == 0 {
 		if b = b[c.writeNow(b):]; len(b) == 0 || c.dead {
 			return
@@ -357,7 +399,7 @@ func (l *tcpLoop) expire(c *tcpConn) {
 	if len(c.pending) > 0 {
 		c.die()
 	} else {
-		c.ended = true
+		c.finish()
 	}
 	c.mu.Unlock()
 	l.settle(c)

@@ -50,13 +50,13 @@ func (ln *tcpListener) end() {
 // close gives the socket back. Nobody may use it any more.
 func (ln *tcpListener) close() { _ = unix.Close(ln.fd) }
 
-// accept takes connections until the listener is ended.
-func (s *Server) accept(ln *tcpListener) {
+// accept takes connections, and what they carry, until the listener is ended.
+func (s *Server) accept(ln *tcpListener, via transport) {
 	for {
 		fd, peer, err := unix.Accept4(ln.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch {
 		case err == nil:
-			s.admitConn(fd, peer)
+			s.admitConn(fd, peer, via)
 		case ln.ending.Load():
 			return
 		case err == unix.EINTR || err == unix.ECONNABORTED:
@@ -67,8 +67,8 @@ func (s *Server) accept(ln *tcpListener) {
 	}
 }
 
-func (s *Server) admitConn(fd int, peer unix.Sockaddr) {
-	c := &tcpConn{fd: fd, limits: &s.settings.Load().TCP}
+func (s *Server) admitConn(fd int, peer unix.Sockaddr, via transport) {
+	c := &tcpConn{fd: fd, via: via, limits: &s.settings.Load().TCP}
 	switch a := peer.(type) {
 	case *unix.SockaddrInet4:
 		c.from = netip.AddrFrom4(a.Addr)
@@ -79,6 +79,10 @@ func (s *Server) admitConn(fd int, peer unix.Sockaddr) {
 		_ = unix.Close(fd)
 		return
 	}
+	if via == overTLS {
+		c.secure(s.tls.config)
+		s.tls.open.Add(1)
+	}
 	least := s.tcp.sockets.loops[0]
 	for _, l := range s.tcp.sockets.loops[1:] {
 		if l.count.Load() < least.count.Load() {
@@ -88,6 +92,9 @@ func (s *Server) admitConn(fd int, peer unix.Sockaddr) {
 	if err := least.add(c); err != nil {
 		_ = unix.Close(fd)
 		s.tcp.leave(c.from)
+		if via == overTLS {
+			s.tls.open.Add(-1)
+		}
 		s.opts.Logger.Warn().Err(err).Msg("can't serve a TCP connection")
 	}
 }

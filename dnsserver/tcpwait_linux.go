@@ -36,7 +36,7 @@ func (c *tcpConn) putOff(packet []byte) bool {
 // serve answers the query in x, which was admitted before, and gives x back. The query is under way until then.
 func (c *tcpConn) serve(x *exchange) {
 	x.begin()
-	x.again = true
+	x.again, x.via = true, c.via
 	x.out = append(x.out[:0], 0, 0)
 	reply, _ := x.serve(x.packet, c.from, x.out)
 	x.flush()

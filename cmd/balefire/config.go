@@ -86,6 +86,7 @@ type DNSConfig struct {
 	RequireCookies bool          // answer UDP queries whose cookie is not the server's with BADCOOKIE
 	RRL            RRLConfig
 	TCP            TCPConfig
+	TLS            TLSConfig
 }
 
 // RRLConfig is response rate limiting over UDP, by client network: a /24 of IPv4, a /56 of IPv6.
@@ -103,6 +104,12 @@ type TCPConfig struct {
 	Pipeline     int           // queries under way on one connection
 	IdleTimeout  time.Duration // for a whole query to come
 	WriteTimeout time.Duration // for a client to take an answer
+}
+
+// TLSConfig is DNS over TLS. TCP's limits hold for it as well.
+type TLSConfig struct {
+	Listen    []string // HOST:PORT, TCP; empty: none
+	Cert, Key string   // PEM files
 }
 
 // AdminConfig is what the HTTP side can be told.
@@ -226,11 +233,15 @@ func (c *Config) options() []option {
 		{key: "dns.rrl.burst", value: number(&c.DNS.RRL.Burst, 0, 1_000_000), doc: "UDP answers at once after a pause; 0 means as many as the rate"},
 		{key: "dns.rrl.slip", value: number(&c.DNS.RRL.Slip, 0, 100), doc: "of the answers over the limit, every n-th is sent, truncated, so that honest clients come back over TCP; 0 means none"},
 		{key: "dns.rrl.exempt", value: networks(&c.DNS.RRL.Exempt), doc: "client networks without a limit"},
-		{key: "dns.tcp.connections", value: number(&c.DNS.TCP.Connections, 1, 1_000_000), doc: "TCP connections at once"},
+		{key: "dns.tcp.connections", value: number(&c.DNS.TCP.Connections, 1, 1_000_000), doc: "TCP connections at once, those with TLS included"},
 		{key: "dns.tcp.per-network", value: number(&c.DNS.TCP.PerNetwork, 1, 1_000_000), doc: "TCP connections at once for each client network"},
 		{key: "dns.tcp.pipeline", value: number(&c.DNS.TCP.Pipeline, 1, 1000), doc: "queries under way at once on a TCP connection"},
-		{key: "dns.tcp.idle-timeout", value: duration(&c.DNS.TCP.IdleTimeout, time.Second, time.Hour), doc: "time in which a whole query must come on a TCP connection"},
+		{key: "dns.tcp.idle-timeout", value: duration(&c.DNS.TCP.IdleTimeout, time.Second, time.Hour), doc: "time in which a whole query must come on a TCP connection, and a TLS handshake be done"},
 		{key: "dns.tcp.write-timeout", value: duration(&c.DNS.TCP.WriteTimeout, time.Second, time.Hour), doc: "time in which a client must take an answer over TCP"},
+
+		{key: "dns.tls.listen", value: addresses(&c.DNS.TLS.Listen, true), doc: "addresses for DNS over TLS (RFC 7858; its port is 853), which needs a certificate; TCP's limits hold for it as well; empty means none"},
+		{key: "dns.tls.cert", value: path(&c.DNS.TLS.Cert), doc: "PEM file with the certificate for it, and those that it was issued by; read again when it changes, and at SIGHUP"},
+		{key: "dns.tls.key", value: path(&c.DNS.TLS.Key), doc: "PEM file with its key"},
 
 		{key: "admin.listen", value: address(&c.Admin.Listen), doc: "address for HTTP: the API, health and metrics"},
 
@@ -296,8 +307,19 @@ func (c *Config) Validate() []mistake {
 		}
 		seen[a] = true
 	}
+	for _, a := range c.DNS.TLS.Listen {
+		if seen[a] && !endsInPortZero(a) {
+			add("dns.tls.listen", "%s is there twice, or also in dns.listen, which takes its TCP port", a)
+		}
+		seen[a] = true
+	}
+	if t := c.DNS.TLS; len(t.Listen) > 0 && (t.Cert == "" || t.Key == "") {
+		add("dns.tls.cert", "and dns.tls.key are needed for dns.tls.listen: want both")
+	} else if len(t.Listen) == 0 && (t.Cert != "" || t.Key != "") {
+		add("dns.tls.listen", "is empty, but there are other settings of TLS: want HOST:PORT")
+	}
 	if seen[c.Admin.Listen] && !endsInPortZero(c.Admin.Listen) {
-		add("admin.listen", "%s is also in dns.listen, which takes its TCP port", c.Admin.Listen)
+		add("admin.listen", "%s is also in dns.listen or dns.tls.listen, which takes its TCP port", c.Admin.Listen)
 	}
 	if c.DNS.TCP.PerNetwork > c.DNS.TCP.Connections {
 		add("dns.tcp.per-network", "%d is more than dns.tcp.connections, %d", c.DNS.TCP.PerNetwork, c.DNS.TCP.Connections)

@@ -150,8 +150,12 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	defer func() { err = errors.Join(err, withPatience(api.Shutdown)) }()
 
 	waitUntilReady(ctx, node, logger)
+	certificate, err := openCertificate(cfg)
+	if err != nil {
+		return err
+	}
 	server, err := dnsserver.New(dnsserver.Options{
-		Listen: cfg.DNS.Listen,
+		Listen: cfg.DNS.Listen, ListenTLS: cfg.DNS.TLS.Listen, Certificate: certificate.Certificate,
 		Zones:  node, Elsewhere: node,
 		Settings: dnsSettings(cfg, node.Log().CookieSecrets()),
 		Workers:  cfg.DNS.UDPWorkers, AnswerCache: int(cfg.DNS.AnswerCache),
@@ -177,6 +181,9 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	manager := newSupervisor()
 	manager.tell("READY=1")
 	work.Go(func() { secrets.run(working) })
+	if len(cfg.DNS.TLS.Listen) > 0 {
+		work.Go(func() { followCertificate(working, certificate, part(logger, "dns")) })
+	}
 	work.Go(func() { manager.watch(working, func() { ready() }) })
 	work.Go(func() { view.tellReadiness(working) })
 	work.Go(func() { keepPace(working, node.Store().WriteBuffers) })
@@ -367,6 +374,9 @@ func announce(out io.Writer, cfg *Config, server *dnsserver.Server, url string, 
 			first = a.String()
 		}
 		fmt.Fprintf(out, "  DNS    %s (UDP and TCP)\n", a)
+	}
+	for _, a := range server.TLSAddrs() {
+		fmt.Fprintf(out, "  DNS    %s (TLS)\n", a)
 	}
 	fmt.Fprintf(out, "  admin  %s\n", url)
 	fmt.Fprintf(out, "  data   %s\n", cfg.DataDir)

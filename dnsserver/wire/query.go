@@ -62,6 +62,8 @@ type Query struct {
 	UDPSize uint16 // as offered, at least MinUDPSize
 	DO      bool
 	NSID    bool // asked for
+	// Padding says that the query was padded, so that the answer may be.
+	Padding bool
 	// CookieOption is the first COOKIE option's content, of a valid length; nil when there was none. It shares
 	// the packet's memory.
 	CookieOption []byte
@@ -77,7 +79,7 @@ type Query struct {
 func Parse(packet []byte, q *Query) {
 	q.Verdict, q.Echo, q.RCode, q.ExtendedError = Drop, EchoHeader, NoError, NoExtendedError
 	q.Name, q.Type, q.Class, q.question = "", 0, 0, nil
-	q.EDNS, q.Version, q.UDPSize, q.DO, q.NSID, q.CookieOption, q.TSIG = false, 0, MinUDPSize, false, false, nil, 0
+	q.EDNS, q.Version, q.UDPSize, q.DO, q.NSID, q.Padding, q.CookieOption, q.TSIG = false, 0, MinUDPSize, false, false, false, nil, 0
 	if len(packet) < HeaderLen || packet[2]&flagQR != 0 {
 		return
 	}
@@ -291,6 +293,8 @@ func (q *Query) readEDNS(opt []byte) bool {
 		switch code {
 		case optionNSID:
 			q.NSID = true
+		case optionPadding:
+			q.Padding = true
 		case optionCookie:
 			if q.CookieOption != nil {
 				break // RFC 7873 §5.2: all but the first are ignored

@@ -87,6 +87,7 @@ const (
 const (
 	optionNSID          = 3  // RFC 5001
 	optionCookie        = 10 // RFC 7873
+	optionPadding       = 12 // RFC 7830
 	optionExtendedError = 15 // RFC 8914
 )
 
