@@ -107,6 +107,11 @@ func (t *secured) shake() {
 	s.tls.shaken(t.conn, err)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.dead {
+		// Nothing is sent in answer to the end of a TLS 1.3 handshake, so its acknowledgement would be delayed, for which clients with
+		// Nagle's algorithm keep their first query.
+		_ = unix.SetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1)
+	}
 	s.tcp.reserve(-t.counted)
 	t.counted = 0
 	if err != nil {

@@ -79,6 +79,10 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	if err != nil {
 		return err
 	}
+	certificate, err := openCertificate(cfg)
+	if err != nil {
+		return err
+	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
@@ -150,10 +154,6 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	defer func() { err = errors.Join(err, withPatience(api.Shutdown)) }()
 
 	waitUntilReady(ctx, node, logger)
-	certificate, err := openCertificate(cfg)
-	if err != nil {
-		return err
-	}
 	server, err := dnsserver.New(dnsserver.Options{
 		Listen: cfg.DNS.Listen, ListenTLS: cfg.DNS.TLS.Listen, Certificate: certificate.Certificate,
 		Zones:  node, Elsewhere: node,
