@@ -399,7 +399,7 @@ func stillLoop(t *testing.T, s *Server) (l *tcpLoop, c *tcpConn, client int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c = &tcpConn{fd: pair[0], limits: &s.settings.Load().TCP}
+	c = &tcpConn{fd: pair[0], via: overTCP, limits: &s.settings.Load().TCP}
 	if !s.tcp.enter(c.from, c.limits) {
 		t.Fatal("not let in")
 	}

@@ -204,9 +204,11 @@ func (t *secured) part() {
 
 // What the library's connection needs besides, and nobody uses: time-outs are the loop's.
 
-func (t *secured) Close() error                     { return nil }
-func (t *secured) LocalAddr() net.Addr              { return t.RemoteAddr() }
-func (t *secured) RemoteAddr() net.Addr             { return net.TCPAddrFromAddrPort(netip.AddrPortFrom(t.c.from, 0)) }
+func (t *secured) Close() error        { return nil }
+func (t *secured) LocalAddr() net.Addr { return t.RemoteAddr() }
+func (t *secured) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(t.c.from, 0))
+}
 func (t *secured) SetDeadline(time.Time) error      { return nil }
 func (t *secured) SetReadDeadline(time.Time) error  { return nil }
 func (t *secured) SetWriteDeadline(time.Time) error { return nil }

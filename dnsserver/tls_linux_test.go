@@ -14,7 +14,7 @@ import (
 // TestTLSOneRecord: queries that come in one record, and can be answered at once, are answered in their order and in one record.
 func TestTLSOneRecord(t *testing.T) {
 	s := startTLS(t, Options{})
-	c := dialTLS(t, s, nil)
+	c := dialTLS(t, s, &tls.Config{DynamicRecordSizingDisabled: true})
 	raw := c.Conn.(*tls.Conn).NetConn().(*wireConn).Conn
 	c.ask(question("www.example.com.", dns.TypeA))
 	const n = 100

@@ -11,14 +11,12 @@ import (
 )
 
 const (
-	fixedRate     = 30_000
-	manyQueries   = 1 << 17
-	seed          = 7
-	tcpConnection = 8
-	tcpWindow     = 24
+	fixedRate   = 30_000
+	manyQueries = 1 << 17
+	seed        = 7
 )
 
-// answers measures answers over UDP and TCP from one large zone, and over UDP from one that comes signed.
+// answers measures answers over UDP, TCP and TLS from one large zone, and over UDP from one that comes signed.
 func (b *bench) answers(ctx context.Context) error {
 	large, err := writeLarge(b.dir, largeApex, b.names)
 	if err != nil {
@@ -26,14 +24,25 @@ func (b *bench) answers(ctx context.Context) error {
 	}
 	probes := []string{host(1) + "." + largeApex}
 	sum := &summary{table: table{title: fmt.Sprintf("CPU seconds of the server for a million answers (one zone of %d names, medians of %d slices of %s)", b.names, b.rounds, b.slice)}}
-	err = b.among(ctx, site{zones: []zone{large}, probes: probes, cpu: b.serverCPU, connections: b.idle + 200}, func(c *contest) error {
+	all := site{zones: []zone{large}, probes: probes, cpu: b.serverCPU, connections: b.idle + 400}
+	if b.wants("tls") {
+		if all.cert, all.key, err = writeCertificate(b.dir); err != nil {
+			return err
+		}
+	}
+	err = b.among(ctx, all, func(c *contest) error {
 		if b.wants("udp") {
 			if err := c.overUDP(ctx, sum); err != nil {
 				return err
 			}
 		}
 		if b.wants("tcp") {
-			return c.overTCP(ctx, sum)
+			if err := c.overTCP(ctx, sum); err != nil {
+				return err
+			}
+		}
+		if b.wants("tls") {
+			return c.overTLS(ctx, sum)
 		}
 		return nil
 	})
@@ -173,88 +182,4 @@ func (m mix) forServer(s *server, names int) ([][]byte, error) {
 		return queries, nil
 	}
 	return queries, m.check(s.addr, queries)
-}
-
-// overTCP measures questions over kept connections, alone and with idle ones beside them.
-func (c *contest) overTCP(ctx context.Context, sum *summary) error {
-	queries := mixes[0].queries(manyQueries, c.names, seed, nil)
-	c = &contest{bench: c.bench, servers: c.competitors(), notes: slices.Clone(c.notes)}
-	wanted := slices.Repeat([]bool{true}, len(c.servers))
-	ask := func(r *result, round int) func() (load.Tally, error) {
-		return load.TCP{
-			Server: r.server.addr, Queries: queries, Connections: tcpConnection, Window: tcpWindow,
-			Length: c.slice, CPU: c.clientCPU, Start: round * 10007,
-		}.Run
-	}
-	name := fmt.Sprintf("TCP, %d connections", tcpConnection)
-	progress("%s", name)
-	t := &table{title: fmt.Sprintf("%s, %d questions under way on each, existing names", name, tcpWindow), notes: slices.Clone(c.notes)}
-	all, err := c.measure(ctx, t, wanted, func(r *result, _, round int) error { return r.slice(t, ask(r, round)) })
-	if err != nil {
-		return err
-	}
-	sum.add(name, c.servers, all)
-	tabulate(t, c.servers, all)
-	if err := t.write(os.Stdout); err != nil || c.idle == 0 {
-		return err
-	}
-	return c.besideIdle(ctx, sum, queries, wanted, ask)
-}
-
-// besideIdle measures the same with idle connections, which are made before each slice and ended after it.
-func (c *contest) besideIdle(ctx context.Context, sum *summary, queries [][]byte, wanted []bool, ask func(*result, int) func() (load.Tally, error)) error {
-	name := fmt.Sprintf("TCP, %d idle beside", c.idle)
-	progress("%s", name)
-	t := &table{title: fmt.Sprintf("%s, existing names", name), notes: slices.Clone(c.notes)}
-	for i, s := range c.servers {
-		grown, err := holdIdle(s, c.idle, queries[0])
-		if err != nil {
-			wanted[i] = false
-			t.note("%s: %v", s.name, err)
-			continue
-		}
-		t.note("%s: %s MB more with the idle connections", s.name, megabytes(grown))
-	}
-	all, err := c.measure(ctx, t, wanted, func(r *result, _, round int) error { return r.beside(t, c.idle, queries[0], ask(r, round)) })
-	if err != nil {
-		return err
-	}
-	sum.add(name, c.servers, all)
-	tabulate(t, c.servers, all)
-	return t.write(os.Stdout)
-}
-
-// holdIdle opens idle connections for a moment, and returns by how many octets the server grows with them. That it does not hold
-// all of them is an error.
-func holdIdle(s *server, n int, query []byte) (int64, error) {
-	before, err := s.usage()
-	if err != nil {
-		return 0, err
-	}
-	idle, err := load.OpenIdle(s.addr, n, query)
-	if err != nil {
-		return 0, err
-	}
-	defer idle.Close()
-	if open := idle.Open(); open < n {
-		return 0, fmt.Errorf("ended %d of %d idle connections", n-open, n)
-	}
-	after, err := s.usage()
-	return after.memory - before.memory, err
-}
-
-// beside does a slice with so many idle connections open.
-func (r *result) beside(t *table, n int, query []byte, ask func() (load.Tally, error)) error {
-	idle, err := load.OpenIdle(r.server.addr, n, query)
-	if err != nil {
-		return err
-	}
-	defer idle.Close()
-	if err := r.slice(t, ask); err != nil {
-		return err
-	}
-	if open := idle.Open(); open < n {
-		t.note("%s: only %d of %d idle connections were left after a slice", r.server.name, open, n)
-	}
-	return nil
 }

@@ -40,13 +40,16 @@ func (b balefire) start(_ context.Context, s *server, site site) error { return 
 // serve starts Balefire with flags beside those that a site asks for.
 func (balefire) serve(s *server, site site, flags ...string) error {
 	connections := strconv.Itoa(max(512, site.connections))
-	argv := []string{
+	args := []string{
 		program, "serve", "--data-dir", s.path("data"),
 		"--dns-listen", s.addr.String(), "--admin-listen", s.control.String(), "--log-level", "error", "--dns-rrl-rate", "0",
 		"--dns-tcp-connections", strconv.Itoa(max(4096, site.connections)), "--dns-tcp-per-network", connections,
 		"--dns-tcp-idle-timeout", "1h",
 	}
-	return s.launch(site.cpu, []string{"BALEFIRE_TOKEN=" + token}, append(argv, flags...)...)
+	if site.cert != "" {
+		args = append(args, "--dns-tls-listen", s.tls.String(), "--dns-tls-cert", site.cert, "--dns-tls-key", site.key)
+	}
+	return s.launch(site.cpu, []string{"BALEFIRE_TOKEN=" + token}, append(args, flags...)...)
 }
 
 func (balefire) addZone(ctx context.Context, s *server, z zone) error {

@@ -27,6 +27,11 @@ func (bind) start(_ context.Context, s *server, site site) error {
 		}
 		fmt.Fprintf(&zones, "zone \"%s\" { type primary; file \"%s\";%s };\n", z.bare(), file, update)
 	}
+	secure := ""
+	if site.cert != "" {
+		secure = fmt.Sprintf("listen-on port %d tls bench { 127.0.0.1; };", s.tls.Port())
+		fmt.Fprintf(&zones, "tls bench { cert-file \"%s\"; key-file \"%s\"; };\n", site.cert, site.key)
+	}
 	// The key is for this run and this machine's loopback only.
 	const key = `key "bench" { algorithm hmac-sha256; secret "YmVuY2htYXJrLWJlbmNobWFyay1iZW5jaG1hcms="; };`
 	if err := s.configure("rndc.conf", "%s\noptions { default-key \"bench\"; default-server 127.0.0.1; default-port %d; };\n", key, s.control.Port()); err != nil {
@@ -37,6 +42,7 @@ func (bind) start(_ context.Context, s *server, site site) error {
   pid-file "%[2]s/named.pid";
   session-keyfile "%[2]s/session.key";
   listen-on port %[1]d { 127.0.0.1; };
+  %[7]s
   listen-on-v6 { none; };
   recursion no;
   minimal-responses yes;
@@ -52,7 +58,7 @@ func (bind) start(_ context.Context, s *server, site site) error {
 logging { channel errors { stderr; severity error; }; category default { errors; }; };
 %[4]s
 controls { inet 127.0.0.1 port %[5]d allow { 127.0.0.1; } keys { "bench"; }; };
-%[6]s`, s.addr.Port(), s.dir, max(150, site.connections), key, s.control.Port(), zones.String())
+%[6]s`, s.addr.Port(), s.dir, max(150, site.connections), key, s.control.Port(), zones.String(), secure)
 	if err != nil {
 		return err
 	}

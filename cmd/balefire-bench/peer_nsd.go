@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 )
 
@@ -15,11 +16,16 @@ func (nsd) start(_ context.Context, s *server, site site) error {
 	for _, z := range site.zones {
 		zones.WriteString("zone:\n  name: " + z.bare() + "\n  zonefile: \"" + z.file + "\"\n")
 	}
+	secure := ""
+	if site.cert != "" {
+		secure = fmt.Sprintf("ip-address: 127.0.0.1@%[1]d\n  tls-port: %[1]d\n  tls-service-pem: \"%[2]s\"\n  tls-service-key: \"%[3]s\"", s.tls.Port(), site.cert, site.key)
+	}
 	// Once half of tcp-count is in use, NSD ends idle connections after 200 ms.
 	err := s.configure("nsd.conf", `server:
-  ip-address: 127.0.0.1@%d
+  ip-address: 127.0.0.1@%[1]d
+  %[5]s
   server-count: 1
-  tcp-count: %d
+  tcp-count: %[2]d
   tcp-timeout: 3600
   minimal-responses: yes
   answer-cookie: yes
@@ -39,7 +45,7 @@ remote-control:
 pattern:
   name: added
   zonefile: "%[3]s/%%s.zone"
-%[4]s`, s.addr.Port(), max(100, 2*site.connections), s.dir, zones.String())
+%[4]s`, s.addr.Port(), max(100, 2*site.connections), s.dir, zones.String(), secure)
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ type site struct {
 	cpu         int      // the processor to pin it to; −1 for any
 	connections int      // how many TCP connections at once it must stand
 	updates     bool     // its zones may be changed while it runs
+	cert, key   string   // files for TLS; empty for none
 }
 
 var peers = []peer{balefire{}, nsd{}, knot{}, gdnsd{}, bind{}, powerDNS{}}
@@ -86,7 +87,7 @@ func newServer(ctx context.Context, p peer, dir string) (*server, error) {
 		out, _ := exec.CommandContext(ctx, version[0], version[1:]...).CombinedOutput() // many exit with 1
 		s.name += " " + versionIn(string(out))
 	}
-	for _, addr := range []*netip.AddrPort{&s.addr, &s.control} {
+	for _, addr := range []*netip.AddrPort{&s.addr, &s.control, &s.tls} {
 		port, err := freePort()
 		if err != nil {
 			return nil, err

@@ -21,6 +21,7 @@ type server struct {
 	name     string // with its version
 	addr     netip.AddrPort
 	control  netip.AddrPort // for its API or control channel
+	tls      netip.AddrPort // for DNS over TLS, where it knows that
 	dir      string
 	cmd      *exec.Cmd
 	prepared time.Duration // what came before the start: imports, databases

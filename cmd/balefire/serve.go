@@ -156,7 +156,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	waitUntilReady(ctx, node, logger)
 	server, err := dnsserver.New(dnsserver.Options{
 		Listen: cfg.DNS.Listen, ListenTLS: cfg.DNS.TLS.Listen, Certificate: certificate.Certificate,
-		Zones:  node, Elsewhere: node,
+		Zones: node, Elsewhere: node,
 		Settings: dnsSettings(cfg, node.Log().CookieSecrets()),
 		Workers:  cfg.DNS.UDPWorkers, AnswerCache: int(cfg.DNS.AnswerCache),
 		Logger: part(logger, "dns"),

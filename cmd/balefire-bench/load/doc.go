@@ -1,4 +1,4 @@
-// Package load asks a DNS server questions faster than it can answer them, over UDP and over TCP, or at a fixed rate, and tells
+// Package load asks a DNS server questions faster than it can answer them, over UDP, TCP and TLS, or at a fixed rate, and tells
 // what came back, how long it took, and what the asking itself cost.
 //
 // It knows nothing of zones, of what is a right answer, or of which server it talks to: questions come as whole messages, of

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -17,17 +18,26 @@ const fromEach = 20_000
 // Idle are connections on which one question was answered each, and nothing happens since.
 type Idle struct{ fds []int }
 
-// OpenIdle makes connections, asks one question over each, and leaves them open. The caller closes them. A server that does not take all
+// OpenIdle makes connections, asks one question over each, and leaves them open; secure is with TLS, with the session
+// of the one before. The caller closes them. A server that does not take all
 // of them is an error, and then none is left.
-func OpenIdle(server netip.AddrPort, n int, query []byte) (*Idle, error) {
+func OpenIdle(server netip.AddrPort, secure bool, n int, query []byte) (*Idle, error) {
 	if n > 250*fromEach {
 		return nil, fmt.Errorf("%d idle connections are more than the addresses are for", n)
 	}
 	idle := &Idle{}
 	framed := append(binary.BigEndian.AppendUint16(nil, uint16(len(query))), query...)
 	buf := make([]byte, 2+maxMessage)
+	config := clientTLS(true)
 	for i := range n {
-		if err := idle.add(server, netip.AddrFrom4([4]byte{127, 0, 1, byte(1 + i/fromEach)}), framed, buf); err != nil {
+		from := netip.AddrFrom4([4]byte{127, 0, 1, byte(1 + i/fromEach)})
+		var err error
+		if secure {
+			err = idle.addTLS(server, from, config, framed, buf)
+		} else {
+			err = idle.add(server, from, framed, buf)
+		}
+		if err != nil {
 			idle.Close()
 			return nil, fmt.Errorf("idle connection %d of %d: %w", i+1, n, err)
 		}
@@ -50,6 +60,16 @@ func (i *Idle) add(server netip.AddrPort, from netip.Addr, framed, buf []byte) e
 		return err
 	}
 	return readMessage(fd, buf)
+}
+
+// addTLS is add with TLS.
+func (i *Idle) addTLS(server netip.AddrPort, from netip.Addr, config *tls.Config, framed, buf []byte) error {
+	conn, s, err := shake(server, from, config)
+	if err != nil {
+		return err
+	}
+	i.fds = append(i.fds, s.fd)
+	return askOnce(conn, framed, buf)
 }
 
 func readMessage(fd int, buf []byte) error {

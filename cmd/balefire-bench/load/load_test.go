@@ -223,7 +223,7 @@ func TestTCP(t *testing.T) {
 func TestIdle(t *testing.T) {
 	for name, tt := range map[string]struct{ most, open int }{"kept": {0, 20}, "ended after the answer": {1, 0}} {
 		t.Run(name, func(t *testing.T) {
-			idle, err := OpenIdle(tcpServer(t, tt.most), 20, query)
+			idle, err := OpenIdle(tcpServer(t, tt.most), false, 20, query)
 			if err != nil {
 				t.Fatal(err)
 			}

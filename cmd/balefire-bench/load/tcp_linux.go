@@ -1,6 +1,7 @@
 package load
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,9 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TCP describes questions over TCP connections that are kept, to one server: a closed loop.
+// TCP describes questions over TCP connections that are kept, with TLS or without, to one server: a closed loop.
 type TCP struct {
 	Server      netip.AddrPort
+	TLS         bool
 	Queries     [][]byte // as those of UDP
 	Connections int
 	Window      int // questions under way on each connection, at most 1,024
@@ -38,16 +40,12 @@ func (l TCP) Run() (Tally, error) {
 		}
 	}()
 	for range l.Connections {
-		fd, err := connectTCP(l.Server, netip.Addr{})
-		if err != nil {
+		c := &tcpConn{in: make([]byte, tcpBuffer), out: make([]byte, 0, tcpBuffer)}
+		if err := c.connect(l.Server, l.TLS); err != nil {
 			return Tally{}, err
 		}
-		if err := unix.SetNonblock(fd, true); err != nil {
-			unix.Close(fd)
-			return Tally{}, fmt.Errorf("connection to %s: %w", l.Server, err)
-		}
-		r.conns = append(r.conns, &tcpConn{fd: fd, in: make([]byte, tcpBuffer), out: make([]byte, 0, tcpBuffer)})
-		r.polls = append(r.polls, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+		r.conns = append(r.conns, c)
+		r.polls = append(r.polls, unix.PollFd{Fd: int32(c.fd), Events: unix.POLLIN})
 	}
 	cpu, err := onThread(l.CPU, func() error {
 		r.begin = time.Now()
@@ -60,6 +58,7 @@ func (l TCP) Run() (Tally, error) {
 // tcpConn is a connection with its questions under way.
 type tcpConn struct {
 	fd       int
+	tls      *tls.Conn // nil without TLS
 	inflight int
 	id       uint16
 	heard    time.Duration
@@ -95,7 +94,7 @@ func (r *tcpRun) saturated() error {
 			if err != nil || (c.inflight > 0 && now-c.heard > tcpPatient) {
 				r.tally.Lost += uint64(c.inflight)
 				r.tally.Reconnects++
-				if err := c.renew(r.load.Server, now); err != nil {
+				if err := c.renew(r.load.Server, r.load.TLS, now); err != nil {
 					return err
 				}
 				r.polls[i].Fd = int32(c.fd)
@@ -117,18 +116,48 @@ func (r *tcpRun) saturated() error {
 }
 
 // renew replaces a connection that has ended.
-func (c *tcpConn) renew(server netip.AddrPort, now time.Duration) error {
+func (c *tcpConn) renew(server netip.AddrPort, secure bool, now time.Duration) error {
 	c.close()
-	c.fd = -1
-	fd, err := connectTCP(server, netip.Addr{})
-	if err != nil {
-		return err
+	c.fd, c.inflight, c.got, c.out, c.heard = -1, 0, 0, c.out[:0], now
+	return c.connect(server, secure)
+}
+
+// connect makes the connection, and leaves it so that nothing waits.
+func (c *tcpConn) connect(server netip.AddrPort, secure bool) error {
+	if secure {
+		conn, s, err := shake(server, netip.Addr{}, clientTLS(false))
+		if err != nil {
+			return err
+		}
+		c.fd, c.tls, s.waits = s.fd, conn, false
+	} else {
+		fd, err := connectTCP(server, netip.Addr{})
+		if err != nil {
+			return err
+		}
+		c.fd = fd
 	}
-	c.fd, c.inflight, c.got, c.out, c.heard = fd, 0, 0, c.out[:0], now
-	if err := unix.SetNonblock(fd, true); err != nil {
+	if err := unix.SetNonblock(c.fd, true); err != nil {
+		unix.Close(c.fd)
 		return fmt.Errorf("connection to %s: %w", server, err)
 	}
 	return nil
+}
+
+// receive reads what is there; 0 is nothing yet.
+func (c *tcpConn) receive(buf []byte) (int, error) {
+	if c.tls != nil {
+		return receiveTLS(c.tls, buf)
+	}
+	return receiveNow(c.fd, buf)
+}
+
+// send writes what can be written.
+func (c *tcpConn) send(b []byte) (int, error) {
+	if c.tls != nil {
+		return c.tls.Write(b)
+	}
+	return unix.SendmsgN(c.fd, b, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 }
 
 // exchange takes the answers that are there, and writes half a window of questions when there is room for them. It says whether
@@ -136,7 +165,7 @@ func (c *tcpConn) renew(server netip.AddrPort, now time.Duration) error {
 func (r *tcpRun) exchange(c *tcpConn, now time.Duration, stopped bool) (bool, error) {
 	progress := false
 	if c.inflight > 0 {
-		n, err := receiveNow(c.fd, c.in[c.got:])
+		n, err := c.receive(c.in[c.got:])
 		if err != nil {
 			return false, err
 		}
@@ -152,7 +181,7 @@ func (r *tcpRun) exchange(c *tcpConn, now time.Duration, stopped bool) (bool, er
 		r.ask(c, room)
 	}
 	if len(c.out) > 0 {
-		n, err := unix.SendmsgN(c.fd, c.out, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		n, err := c.send(c.out)
 		switch {
 		case err == nil:
 			progress = true
