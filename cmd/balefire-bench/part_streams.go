@@ -64,7 +64,7 @@ func (c *contest) overStreams(ctx context.Context, sum *summary, transport strin
 		name := fmt.Sprintf("%s, %d connections", transport, l.connections)
 		progress("%s", name)
 		t := &table{title: fmt.Sprintf("%s, %d questions under way on each, existing names", name, l.window), notes: slices.Clone(c.notes)}
-		all, err := c.measure(ctx, t, slices.Repeat([]bool{true}, len(c.servers)), func(r *result, _, round int) error { return r.slice(t, ask(r, round)) })
+		all, err := c.measure(ctx, t, c.able(t, secure, l.window), func(r *result, _, round int) error { return r.slice(t, ask(r, round)) })
 		if err != nil {
 			return err
 		}
@@ -83,12 +83,24 @@ func (c *contest) overStreams(ctx context.Context, sum *summary, transport strin
 	return nil
 }
 
+// able says which servers can do with a window of questions on each connection.
+func (c *contest) able(t *table, secure bool, window int) []bool {
+	able := slices.Repeat([]bool{true}, len(c.servers))
+	for i, s := range c.servers {
+		if _, ok := s.peer.(nsd); ok && secure && window > 1 {
+			able[i] = false
+			t.note("%s waits for something to come before it reads the second question of a TLS record, and is not asked several at once", s.name)
+		}
+	}
+	return able
+}
+
 // besideIdle measures the same with idle connections, which are made before each slice and ended after it.
 func (c *contest) besideIdle(ctx context.Context, sum *summary, transport string, secure bool, query []byte, ask func(*result, int) func() (load.Tally, error)) error {
 	name := fmt.Sprintf("%s, %d idle beside", transport, c.idle)
 	progress("%s", name)
 	t := &table{title: fmt.Sprintf("%s, existing names", name), notes: slices.Clone(c.notes)}
-	wanted := slices.Repeat([]bool{true}, len(c.servers))
+	wanted := c.able(t, secure, streams[0].window)
 	for i, s := range c.servers {
 		grown, err := holdIdle(s, secure, c.idle, query)
 		if err != nil {

@@ -69,7 +69,7 @@ func (i *Idle) addTLS(server netip.AddrPort, from netip.Addr, config *tls.Config
 		return err
 	}
 	i.fds = append(i.fds, s.fd)
-	return askOnce(conn, framed, buf)
+	return s.askOnce(conn, framed, buf)
 }
 
 func readMessage(fd int, buf []byte) error {

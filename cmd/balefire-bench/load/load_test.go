@@ -1,8 +1,14 @@
 package load
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"io"
+	"math/big"
 	"net"
 	"net/netip"
 	"sync"
@@ -149,6 +155,10 @@ func TestNobodyListens(t *testing.T) {
 
 // tcpServer answers with QR, each answer in two pieces, and ends a connection after so many answers, 0 for never.
 func tcpServer(t *testing.T, most int) netip.AddrPort {
+	return streamServer(t, most, func(c net.Conn) net.Conn { return c })
+}
+
+func streamServer(t *testing.T, most int, over func(net.Conn) net.Conn) netip.AddrPort {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -177,7 +187,7 @@ func tcpServer(t *testing.T, most int) netip.AddrPort {
 			mu.Unlock()
 			done.Go(func() {
 				defer c.Close()
-				answerAll(c, most)
+				answerAll(over(c), most)
 			})
 		}
 	})
@@ -203,6 +213,48 @@ func answerAll(c net.Conn, most int) {
 	}
 }
 
+// tlsServer is tcpServer with TLS.
+func tlsServer(t *testing.T, most int) netip.AddrPort {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := &tls.Config{NextProtos: []string{"dot"}, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	return streamServer(t, most, func(c net.Conn) net.Conn { return tls.Server(c, config) })
+}
+
+func TestTLS(t *testing.T) {
+	for name, most := range map[string]int{"kept": 0, "ended after 20 answers": 20} {
+		t.Run(name, func(t *testing.T) {
+			got, err := TCP{Server: tlsServer(t, most), TLS: true, Queries: [][]byte{query}, Connections: 3, Window: 8, Length: 300 * time.Millisecond, CPU: -1}.Run()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Received == 0 || got.Sent != got.Received+got.Lost || got.RCodes[0] != got.Received {
+				t.Errorf("sent %d, received %d, lost %d, by code %v", got.Sent, got.Received, got.Lost, got.RCodes)
+			}
+			if (got.Reconnects > 0) != (most > 0) {
+				t.Errorf("connected anew %d times", got.Reconnects)
+			}
+		})
+	}
+}
+
+func TestHandshakes(t *testing.T) {
+	for _, resume := range []bool{false, true} {
+		got, err := Handshakes{Server: tlsServer(t, 0), Query: query, Resume: resume, Length: 100 * time.Millisecond, CPU: -1}.Run()
+		if err != nil || got.Received == 0 || got.Sent != got.Received || got.RCodes[0] != got.Received {
+			t.Errorf("resumed %v: sent %d, received %d, by code %v, %v", resume, got.Sent, got.Received, got.RCodes, err)
+		}
+	}
+}
+
 func TestTCP(t *testing.T) {
 	for name, most := range map[string]int{"kept": 0, "ended after 20 answers": 20} {
 		t.Run(name, func(t *testing.T) {
@@ -223,13 +275,15 @@ func TestTCP(t *testing.T) {
 func TestIdle(t *testing.T) {
 	for name, tt := range map[string]struct{ most, open int }{"kept": {0, 20}, "ended after the answer": {1, 0}} {
 		t.Run(name, func(t *testing.T) {
-			idle, err := OpenIdle(tcpServer(t, tt.most), false, 20, query)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer idle.Close()
-			if got := idle.Open(); got != tt.open {
-				t.Errorf("%d of 20 are open, want %d", got, tt.open)
+			for secure, server := range map[bool]netip.AddrPort{false: tcpServer(t, tt.most), true: tlsServer(t, tt.most)} {
+				idle, err := OpenIdle(server, secure, 20, query)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer idle.Close()
+				if got := idle.Open(); got != tt.open {
+					t.Errorf("TLS %v: %d of 20 are open, want %d", secure, got, tt.open)
+				}
 			}
 		})
 	}

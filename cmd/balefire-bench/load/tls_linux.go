@@ -144,7 +144,7 @@ func (l Handshakes) Run() (t Tally, err error) {
 				return err
 			}
 			t.Sent++
-			err = askOnce(conn, framed, buf)
+			err = s.askOnce(conn, framed, buf)
 			reset(s.fd)
 			if err != nil {
 				return fmt.Errorf("question after a TLS handshake with %s: %w", l.Server, err)
@@ -159,9 +159,13 @@ func (l Handshakes) Run() (t Tally, err error) {
 	return t, err
 }
 
-// askOnce writes a question and reads its answer, with the two octets before it.
-func askOnce(conn io.ReadWriter, framed, buf []byte) error {
+// askOnce writes a question and reads its answer, with the two octets before it. Servers with Nagle's algorithm send tickets, and keep
+// the answer until those are acknowledged: that is done at once.
+func (c *socketConn) askOnce(conn *tls.Conn, framed, buf []byte) error {
 	if _, err := conn.Write(framed); err != nil {
+		return err
+	}
+	if err := unix.SetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1); err != nil {
 		return err
 	}
 	if _, err := io.ReadFull(conn, buf[:2]); err != nil {
