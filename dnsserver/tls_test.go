@@ -219,7 +219,7 @@ func TestTLSPipelining(t *testing.T) {
 	release := h.wait("a.slow.example.com.")
 	s := startTLS(t, Options{Zones: h})
 	c := dialTLS(t, s, nil)
-	cold := question("a.slow.example.com.", dns.TypeA)
+	cold := withEDNS(question("a.slow.example.com.", dns.TypeA), 1232, false, &dns.EDNS0_PADDING{})
 	segment := frame(nil, pack(t, cold))
 	for range 100 {
 		segment = frame(segment, pack(t, question("www.example.com.", dns.TypeA)))
@@ -235,8 +235,23 @@ func TestTLSPipelining(t *testing.T) {
 		}
 	}
 	release()
-	if m := c.receiveMsg(); m.Id != cold.Id || m.Rcode != dns.RcodeNameError {
-		t.Errorf("%v", m)
+	if late := c.receive(); unpack(t, late).Id != cold.Id || unpack(t, late).Rcode != dns.RcodeNameError || len(late) != wire.PaddingBlock {
+		t.Errorf("%d octets: %v", len(late), unpack(t, late))
+	}
+}
+
+// TestTLSSaysGoodbye: a connection that the server ends, ends as TLS ends (RFC 8446 §6.1), and not only as TCP does.
+func TestTLSSaysGoodbye(t *testing.T) {
+	s := startTLS(t, Options{Settings: Settings{TCP: TCPSettings{Idle: 50 * time.Millisecond}}})
+	raw := dial(t, "tcp", s.testTLSAddr())
+	// TLS 1.2 shows what a record is.
+	client := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
+	if err := client.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	const alert = 21
+	if last, err := io.ReadAll(raw.Conn); err != nil || len(last) < 5 || last[0] != alert {
+		t.Errorf("%x, %v", last, err)
 	}
 }
 
