@@ -51,10 +51,10 @@ func TestConfigMistakes(t *testing.T) {
 			"FILE:5:11: dns.tls.cert: and dns.tls.key are needed for dns.tls.listen: want both",
 		}},
 		"TLS without an address": {"dns: {tls: {cert: a.pem, key: b.pem}}\n", []string{"dns.tls.listen: is empty, but there are other settings of TLS: want HOST:PORT"}},
-		"secrets are not shown": {"token: abc\n", []string{"FILE:1:8: token: has 3 characters: want at least 16, or leave it out and one is made"}},
-		"port out of range":     {"dns: {listen: '127.0.0.1:65536'}\n", []string{`FILE:1:15: dns.listen: "127.0.0.1:65536": want HOST:PORT, such as 192.0.2.1:53 or [2001:db8::1]:53`}},
-		"duration without unit": {"dns: {tcp: {idle-timeout: 10}}\n", []string{`FILE:1:27: dns.tcp.idle-timeout: "10": want a time from 1s to 1h, such as 90s, 10m or 24h`}},
-		"size too small":        {"store: {hot-zones: 5}\n", []string{`FILE:1:20: store.hot-zones: "5": want a size such as 512MiB or 4GiB, at least 1MiB`}},
+		"secrets are not shown":  {"token: abc\n", []string{"FILE:1:8: token: has 3 characters: want at least 16, or leave it out and one is made"}},
+		"port out of range":      {"dns: {listen: '127.0.0.1:65536'}\n", []string{`FILE:1:15: dns.listen: "127.0.0.1:65536": want HOST:PORT, such as 192.0.2.1:53 or [2001:db8::1]:53`}},
+		"duration without unit":  {"dns: {tcp: {idle-timeout: 10}}\n", []string{`FILE:1:27: dns.tcp.idle-timeout: "10": want a time from 1s to 1h, such as 90s, 10m or 24h`}},
+		"size too small":         {"store: {hot-zones: 5}\n", []string{`FILE:1:20: store.hot-zones: "5": want a size such as 512MiB or 4GiB, at least 1MiB`}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
