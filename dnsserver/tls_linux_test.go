@@ -110,7 +110,7 @@ func TestTLSAllocations(t *testing.T) {
 		}
 	}
 	ask()
-	const ofBoth = 6 // the client's own are among them
+	const ofBoth = 4 // the client's own are among them
 	if n := testing.AllocsPerRun(100, ask); n > ofBoth {
 		t.Errorf("%v allocations for 40 queries in a record", n)
 	}
