@@ -238,5 +238,5 @@ func (s *Server) logPanic(v any) {
 	if last := s.lastPanic.Load(); now-last < panicLogSeconds || !s.lastPanic.CompareAndSwap(last, now) {
 		return
 	}
-	s.opts.Logger.Error().Interface("panic", v).Bytes("stack", debug.Stack()).Msg("a query made the server panic; it was answered with SERVFAIL")
+	s.opts.Logger.Error().Interface("panic", v).Bytes("stack", debug.Stack()).Msg("what a client sent made the server panic; a query is answered with SERVFAIL")
 }

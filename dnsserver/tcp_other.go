@@ -178,7 +178,7 @@ func (c *tcpConn) shake(t *tls.Conn) bool {
 	if err := t.SetDeadline(time.Now().Add(c.limits.Idle)); err != nil {
 		return false
 	}
-	err := t.Handshake()
+	err := c.server.handshake(t)
 	c.server.tls.shaken(t, err)
 	return err == nil
 }

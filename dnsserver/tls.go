@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -41,6 +42,17 @@ func (t *tlsState) init(certificate func() *tls.Certificate, n int) {
 		},
 		DynamicRecordSizingDisabled: true, // answers are whole before they are written: small records would only be more of them
 	}
+}
+
+// handshake does a handshake. What a client sends must not stop the server, whatever the library makes of it.
+func (s *Server) handshake(conn *tls.Conn) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.logPanic(v)
+			err = fmt.Errorf("handshake: %v", v)
+		}
+	}()
+	return conn.Handshake()
 }
 
 // shaken counts a handshake that is over.

@@ -102,7 +102,7 @@ func (t *secured) flooded() bool { return !t.served && len(t.in) >= maxHello }
 func (t *secured) shake() {
 	c, s := t.c, t.c.loop.server
 	s.tls.working <- struct{}{}
-	err := t.conn.Handshake()
+	err := s.handshake(t.conn)
 	<-s.tls.working
 	s.tls.shaken(t.conn, err)
 	c.mu.Lock()
