@@ -105,7 +105,7 @@ func (s *Store) FindHot(qname zones.Name, qtype zones.Type) (h Holding, ok bool)
 		return Holding{}, true
 	}
 	if e, version := s.hot.get(apex, v.Slot); e != nil {
-		h = Holding{Status: Here, Apex: apex, View: e.zone, Partition: v.Partition}
+		h = Holding{Status: Here, Apex: apex, View: &e.zone, Partition: v.Partition}
 		// Whose a DS at an apex is also depends on zones above it that come and go.
 		if epoch&1 == 0 && version&1 == 0 && (qtype != zones.TypeDS || len(apex) != len(qname)) {
 			h.Stamp = Stamp{epoch: epoch, version: version, slot: v.Slot}
@@ -166,7 +166,10 @@ func (s *Store) findCold(qname zones.Name, qtype zones.Type) Holding {
 			return h
 		}
 		s.hot.cold.Add(1)
-		if s.fitsMemory(view.z) && p.Suspicious() == nil && s.hot.worthLoading(v.Slot) {
+		switch {
+		case !s.fitsMemory(view.z):
+			p.sayTooLarge(apex, v.Slot, view.z)
+		case p.Suspicious() == nil && s.hot.worthLoading(v.Slot):
 			s.loader.ask(p, apex)
 		}
 		return Holding{Status: Here, Apex: apex, View: view, Partition: v.Partition, cold: view}

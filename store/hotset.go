@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"balefire/store/apexes"
 	"balefire/store/hotzone"
@@ -39,6 +40,7 @@ type hotSet struct {
 	ring   []uint32 // slots that CLOCK goes around; some may be empty by now
 	inRing map[uint32]bool
 	hand   int
+	large  largeZones
 	placed map[int32]int          // zones with a slot, by partition
 	missed map[zones.Name]*missed // zones that are being loaded
 }
@@ -67,16 +69,23 @@ type slotPage struct {
 // still says so for nothing.
 const usedBit = 1 << 63
 
-// hotEntry is a zone in memory at one position. It never changes.
+// hotEntry is a zone in memory at one position. It never changes. The zone is in it, and its name is the zone's: a small zone is two
+// objects to the garbage collector, this one and a page without pointers.
 type hotEntry struct {
-	apex    zones.Name
-	zone    *hotzone.Zone
+	zone    hotzone.Zone
 	p       *Partition
 	changed int64 // offset of the zone's last change in zone
 }
 
+// apex shares the zone's memory.
+func (e *hotEntry) apex() zones.Name { return e.zone.Apex().Owner }
+
+func newHotEntry(zone *hotzone.Zone, p *Partition, changed int64) *hotEntry {
+	return &hotEntry{zone: *zone, p: p, changed: changed}
+}
+
 func newHotSet(limit int64) *hotSet {
-	h := &hotSet{index: apexes.New(), limit: limit, inRing: make(map[uint32]bool), placed: make(map[int32]int), missed: make(map[zones.Name]*missed)}
+	h := &hotSet{index: apexes.New(), limit: limit, inRing: make(map[uint32]bool), placed: make(map[int32]int), missed: make(map[zones.Name]*missed), large: newLargeZones()}
 	h.pages.Store(new([]*slotPage))
 	h.epoch.Store(2) // none is 0, which is that of the Stamp that says nothing
 	return h
@@ -114,7 +123,7 @@ func (h *hotSet) get(apex zones.Name, slot uint32) (e *hotEntry, version uint64)
 	}
 	version = at.version.Load() // before the entry: see Stamp
 	e = at.Load()
-	if e == nil || e.apex != apex {
+	if e == nil || e.apex() != apex {
 		return nil, 0
 	}
 	return e, at.use(version)
@@ -221,6 +230,7 @@ func (h *hotSet) clear(slot uint32) {
 	at, _ := h.slot(slot)
 	if old := at.Load(); old != nil {
 		at.replace(nil)
+		h.left(slot, int64(old.zone.Bytes()))
 		h.bytes.Add(-int64(old.zone.Bytes()))
 		h.count.Add(-1)
 	}
@@ -231,12 +241,17 @@ func (h *hotSet) clear(slot uint32) {
 func (h *hotSet) install(e *hotEntry) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	v, ok := h.index.Get(e.apex)
+	v, ok := h.index.Get(e.apex())
 	if !ok || v.Partition != e.p.number || v.Slot == noSlot {
 		return
 	}
 	h.clear(v.Slot)
-	h.makeRoom(int64(e.zone.Bytes()))
+	size := int64(e.zone.Bytes())
+	if !h.makeLargeRoom(size) {
+		h.large.declined[v.Slot] = time.Now()
+		return
+	}
+	h.makeRoom(size)
 	h.set(v.Slot, e)
 	h.loads.Add(1)
 }
@@ -246,12 +261,26 @@ func (h *hotSet) set(slot uint32, e *hotEntry) {
 	at, _ := h.slot(slot)
 	at.version.And(^uint64(usedBit))
 	at.Store(e)
+	h.came(slot, int64(e.zone.Bytes()))
 	h.bytes.Add(int64(e.zone.Bytes()))
 	h.count.Add(1)
 	if !h.inRing[slot] {
 		h.inRing[slot] = true
 		h.ring = append(h.ring, slot)
 	}
+}
+
+// sizeOf returns the octets that a zone takes in memory; 0 when it is not there.
+func (h *hotSet) sizeOf(apex zones.Name) int {
+	v, ok := h.index.Get(apex)
+	if !ok || v.Slot == noSlot {
+		return 0
+	}
+	at, _ := h.slot(v.Slot)
+	if e := at.Load(); e != nil && e.apex() == apex {
+		return e.zone.Bytes()
+	}
+	return 0
 }
 
 // patch brings a zone in memory forward by a delta. One that can't be is dropped, to be loaded again.
@@ -264,26 +293,29 @@ func (h *hotSet) patch(p *Partition, apex zones.Name, d zones.Delta, changed int
 	}
 	at, _ := h.slot(v.Slot)
 	old := at.Load()
-	if old == nil || old.apex != apex {
+	if old == nil || old.apex() != apex {
 		if m := h.missed[apex]; m != nil && m.changes <= maxMissed {
 			m.changes += 1 + len(d.Changes)
 			m.patches = append(m.patches, effect{apex: apex, delta: d, changed: changed})
 		}
 		return
 	}
-	zone := old.zone
+	zone := &old.zone
 	if len(d.Changes) > 0 {
 		var err error
-		if zone, err = patched(old.zone, d); err != nil {
+		if zone, err = patched(&old.zone, d); err != nil {
 			p.log.Warn().Err(err).Str("zone", apex.String()).Msg("zone in memory is dropped, and loaded again")
 			h.clear(v.Slot)
 			return
 		}
 	}
-	e := &hotEntry{apex: old.apex, zone: zone, p: p, changed: changed}
-	at.replace(e)
+	at.replace(newHotEntry(zone, p, changed))
+	h.grew(v.Slot, int64(old.zone.Bytes()), int64(zone.Bytes()))
 	h.bytes.Add(int64(zone.Bytes()) - int64(old.zone.Bytes()))
 	h.makeRoom(0)
+	if h.bytes.Load() > h.limit || h.large.bytes > largest(h.limit) {
+		h.clear(v.Slot) // it has outgrown what there is
+	}
 }
 
 // expect begins to keep what patches a zone that is about to be read from disk.
@@ -338,7 +370,7 @@ func (h *hotSet) makeRoom(more int64) {
 		slot := h.ring[h.hand]
 		at, _ := h.slot(slot)
 		e := at.Load()
-		if e != nil && at.version.And(^uint64(usedBit))&usedBit != 0 {
+		if e != nil && h.stays(slot, at) {
 			h.hand++
 			continue
 		}

@@ -69,7 +69,7 @@ func TestStampOfRemovedZone(t *testing.T) {
 	}
 	for range 200_000 {
 		s.hot.create(p, apex)
-		s.hot.install(&hotEntry{apex: apex, zone: zone, p: p})
+		s.hot.install(newHotEntry(zone, p, 0))
 		s.hot.remove(apex)
 	}
 	done.Store(true)
@@ -85,7 +85,7 @@ func TestKeptAnswersAreUse(t *testing.T) {
 	put := func(text string) {
 		apex := zones.MustParseName(text)
 		s.hot.create(p, apex)
-		s.hot.install(&hotEntry{apex: apex, zone: zoneOf(t, apex), p: p})
+		s.hot.install(newHotEntry(zoneOf(t, apex), p, 0))
 	}
 	put("busy.test.")
 	h, _ := s.FindHot(zones.MustParseName("busy.test."), zones.TypeA)

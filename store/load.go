@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 
 	"balefire/store/hotzone"
@@ -55,6 +56,10 @@ func (l *loader) ask(p *Partition, apex zones.Name) {
 	}
 }
 
+// muchGarbage is from how many octets on what the reading of a zone leaves behind, as much as the zone again, is taken away at once:
+// the runtime would hold it until as much again has been allocated, and by itself a server that answers allocates nothing.
+const muchGarbage = 32 << 20
+
 func (l *loader) work() {
 	defer l.wait.Done()
 	for {
@@ -68,6 +73,9 @@ func (l *loader) work() {
 			l.mu.Lock()
 			delete(l.running, r.apex)
 			l.mu.Unlock()
+			if r.p.store.hot.sizeOf(r.apex) >= muchGarbage {
+				debug.FreeOSMemory()
+			}
 		}
 	}
 }
@@ -80,8 +88,8 @@ func (l *loader) close() {
 // memoryOf guesses what a zone takes in memory, from the octets of its RRsets.
 func memoryOf(z zoneState) int64 { return int64(z.Octets) + 32*int64(z.RRsets) }
 
-// fitsMemory reports whether a zone is small enough for memory: it may take up to half of the budget.
-func (s *Store) fitsMemory(z zoneState) bool { return memoryOf(z) <= s.opts.HotBytes/2 }
+// fitsMemory reports whether a zone is small enough for memory.
+func (s *Store) fitsMemory(z zoneState) bool { return memoryOf(z) <= largest(s.opts.HotBytes) }
 
 // load reads a zone whole, checks its digest, brings it forward by what changed meanwhile, and installs it, unless it was
 // replaced, or is too large.
@@ -100,7 +108,7 @@ func (p *Partition) load(apex zones.Name) (err error) {
 	}
 	missed := p.store.hot.expect(apex)
 	defer p.store.hot.expected(apex)
-	zone, state, err := p.readWhole(apex)
+	zone, state, err := p.readWhole(apex, v.Slot)
 	if err != nil || zone == nil {
 		return p.suspect(apex, err)
 	}
@@ -124,20 +132,20 @@ func (p *Partition) load(apex zones.Name) (err error) {
 		return err
 	}
 	if now.changed == changed {
-		p.store.hot.install(&hotEntry{apex: apex, zone: zone, p: p, changed: changed})
+		p.store.hot.install(newHotEntry(zone, p, changed))
 	}
 	return nil
 }
 
 // readWhole reads a zone into memory; nil when it is not there, or too large.
-func (p *Partition) readWhole(apex zones.Name) (*hotzone.Zone, zoneState, error) {
+func (p *Partition) readWhole(apex zones.Name, slot uint32) (*hotzone.Zone, zoneState, error) {
 	r, err := p.begin()
 	if err != nil {
 		return nil, zoneState{}, err
 	}
 	defer r.end()
 	z, ok, err := readZone(r.reader, apex)
-	if err != nil || !ok || !p.store.fitsMemory(z) {
+	if err != nil || !ok || !p.store.fitsMemory(z) || !p.store.hot.worthReading(slot, memoryOf(z)) {
 		return nil, z, err
 	}
 	b := hotzone.NewBuilder(apex)

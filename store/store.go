@@ -105,6 +105,8 @@ type Store struct {
 	hot    *hotSet
 	loader *loader
 
+	tooLarge sync.Map // slots of zones of which sayTooLarge has spoken
+
 	live atomic.Pointer[map[int32]*Partition] // a copy of partitions, for those who must not wait
 
 	mu         sync.RWMutex // guards what follows; held over nothing that waits

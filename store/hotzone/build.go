@@ -2,6 +2,7 @@ package hotzone
 
 import (
 	"bytes"
+	"unsafe"
 
 	"balefire/zones"
 )
@@ -202,7 +203,7 @@ func (b *Builder) Build() (*Zone, error) {
 	}
 	z := b.zone
 	z.names = names
-	z.apex = z.names.find(b.apex)
+	z.apex = unsafe.SliceData(z.names.find(b.apex))
 	if d := (denial{nsec: b.nsec.done(), nsec3: b.nsec3.done(), hashed: hashed}); !d.empty() {
 		z.denial = new(denial)
 		*z.denial = d

@@ -6,14 +6,14 @@ import (
 
 // Apex implements zones.View.
 func (z *Zone) Apex() zones.Node {
-	e, _ := readEntry(z.apex)
+	e, _ := readEntry(z.apexEntry())
 	return e.node()
 }
 
 // Find implements zones.View. It does not allocate; its only error is ErrNotInZone.
 func (z *Zone) Find(n zones.Name, at *zones.Location) error {
 	*at = zones.Location{}
-	apexLen := int(z.apex[4])
+	apexLen := int(z.apexEntry()[4])
 	if b := z.names.find(n); b != nil {
 		e, _ := readEntry(b)
 		at.Exact = true
@@ -58,7 +58,7 @@ func (z *Zone) enclose(n zones.Name, apexLen int, at *zones.Location) {
 		count++
 	}
 	starts[count] = uint8(len(n) - apexLen)
-	found := z.apex
+	found := z.apexEntry()
 	low, high := 1, count // the suffix at starts[high] exists, none before starts[low] does
 	if deepest := int(z.deepest); count > deepest {
 		low = max(low, count-deepest)

@@ -52,7 +52,7 @@ func hashOf(n zones.Name) uint64 { return maphash.String(seed, string(n)) }
 // Zone is one zone at one position. It is immutable, and safe for any number of readers, who may keep
 // what they get from it for as long as they like.
 type Zone struct {
-	apex    []byte  // the apex's entry, in its page
+	apex    *byte   // the apex's entry, in its page
 	names   table   // every name that exists
 	denial  *denial // nil in a zone that has neither NSEC nor NSEC3
 	total   uint32  // names that exist
@@ -93,7 +93,13 @@ func (z *Zone) Bytes() int {
 	return n
 }
 
+// apexEntry returns the octets of the apex's entry. A zone has only a pointer to them, since there are millions of zones.
+func (z *Zone) apexEntry() []byte {
+	head := unsafe.Slice(z.apex, entryHeader)
+	return unsafe.Slice(z.apex, entrySize(head))
+}
+
 func (z *Zone) apexName() zones.Name {
-	e, _ := readEntry(z.apex)
+	e, _ := readEntry(z.apexEntry())
 	return e.name
 }

@@ -99,6 +99,15 @@ func readEntry(b []byte) (e entry, size int) {
 	return e, size
 }
 
+// entrySize reads the size of an entry from its head.
+func entrySize(head []byte) int {
+	size := entryHeader + int(head[4]) + int(binary.LittleEndian.Uint32(head)>>8)
+	if head[0]&flagParent != 0 {
+		size += 4
+	}
+	return size
+}
+
 func (e entry) node() zones.Node { return zones.NodeView(e.name, e.packed) }
 
 func tagOf(hash uint64) uint32  { return uint32(hash>>24) &^ offsetMask }

@@ -3,6 +3,7 @@ package hotzone
 import (
 	"fmt"
 	"slices"
+	"unsafe"
 
 	"balefire/zones"
 )
@@ -195,6 +196,6 @@ func (p *patcher) done() (*Zone, error) {
 	if !p.denial.empty() {
 		z.denial = &p.denial
 	}
-	z.apex = z.names.find(p.apex)
+	z.apex = unsafe.SliceData(z.names.find(p.apex))
 	return &z, nil
 }
