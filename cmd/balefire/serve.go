@@ -84,7 +84,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 		return err
 	}
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	metrics.MustRegister(goCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	opts := replicationOptions(cfg, metrics, logger)
 	if opts.Log.Client, err = kafkaSecurity(cfg).Options(); err != nil {
@@ -104,6 +104,8 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 		return err
 	}
 	defer func() { err = errors.Join(err, node.Close()) }()
+
+	metrics.MustRegister(storeMetrics{node.Store()})
 
 	// Large imports are sorted beside the data: /tmp may be memory.
 	scratch := filepath.Join(cfg.DataDir, "tmp")
