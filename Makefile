@@ -52,7 +52,7 @@ chaos: ## clusters under one kind of fault after another, about 20 minutes; CHAO
 
 bench: build ## figures of Balefire alone, a few minutes; BENCH='-large 0' for less
 	go build -trimpath -o bin/balefire-bench ./cmd/balefire-bench
-	go test -run '^$$' -bench 'Serve|Parse|Append|Resolve|FindHot|FindCold|Apply' -benchmem ./dnsserver/... ./zones/answer ./store
+	go test -run '^$$' -bench 'Serve|UDP|Parse|Append|Resolve|FindHot|FindCold|Apply' -benchmem ./dnsserver/... ./zones/answer ./store
 	bin/balefire-bench -balefire bin/balefire -parts own $(BENCH)
 
 bench-peers: build ## tables of Balefire beside NSD, Knot, gdnsd, BIND and PowerDNS; PEERS='-parts udp -rounds 2 -slice 500ms' for some of them

@@ -24,17 +24,19 @@ import (
 
 // settings are what the flags say.
 type settings struct {
-	parts    string
-	servers  string
-	parent   string
-	names    int
-	zones    int
-	large    int
-	idle     int
-	clients  int
-	rounds   int
-	slice    time.Duration
-	patience time.Duration
+	parts         string
+	servers       string
+	parent        string
+	names         int
+	zones         int
+	large         int
+	registryNames int
+	hot           string
+	idle          int
+	clients       int
+	rounds        int
+	slice         time.Duration
+	patience      time.Duration
 }
 
 // parts are what can be measured, in this order. One function may do two, which share their servers.
@@ -47,18 +49,22 @@ var parts = []struct {
 	{[]string{"cores"}, (*bench).cores},
 	{[]string{"zones"}, (*bench).fleet},
 	{[]string{"writes"}, (*bench).writes},
+	{[]string{"large"}, (*bench).registry},
+	{[]string{"gc"}, (*bench).collection},
 }
 
 func main() {
 	var s settings
 	var echo string
 	flag.StringVar(&program, "balefire", program, "the program to measure")
-	flag.StringVar(&s.parts, "parts", "udp|tcp|tls|cores|zones|writes", "what to measure: udp, tcp, tls, cores, zones, writes, and own for what is measured of Balefire alone")
+	flag.StringVar(&s.parts, "parts", "udp|tcp|tls|cores|zones|writes|large", "what to measure: udp, tcp, tls, cores, zones, writes, large, and of Balefire alone own and gc")
 	flag.StringVar(&s.servers, "servers", "", "only servers whose names have one of these in them, as in NSD|Knot; Balefire and the floor always")
 	flag.StringVar(&s.parent, "dir", "", "directory for zones and servers, removed afterwards (default: one for temporary files)")
 	flag.IntVar(&s.names, "names", 100_000, "names in the large zone")
 	flag.IntVar(&s.zones, "zones", 100_000, "zones in the fleet")
 	flag.IntVar(&s.large, "large", 1_000_000, "own: names in the zone that is imported; 0 leaves that out")
+	flag.IntVar(&s.registryNames, "delegations", 2_000_000, "large: delegations in the zone")
+	flag.StringVar(&s.hot, "hot", "1GiB", "large, gc: Balefire's memory for zones")
 	flag.IntVar(&s.idle, "idle", 10_000, "idle TCP or TLS connections beside those that ask")
 	flag.IntVar(&s.clients, "clients", 64, "clients that change zones at once")
 	flag.IntVar(&s.rounds, "rounds", 5, "rounds of slices")
@@ -121,7 +127,7 @@ func run(ctx context.Context, s settings, echo string) error {
 		return err
 	}
 	fmt.Printf("%s, on %s.\n`balefire-bench %s`\n\n", time.Now().UTC().Format("2006-01-02 15:04"), machine(), strings.Join(os.Args[1:], " "))
-	if b.serverCPU >= 0 && slices.ContainsFunc([]string{"udp", "tcp", "tls", "zones"}, b.wants) {
+	if b.serverCPU >= 0 && slices.ContainsFunc([]string{"udp", "tcp", "tls", "zones", "large", "gc"}, b.wants) {
 		fmt.Printf("Servers that answer are pinned to processor %d, the load to processor %d.\n\n", b.serverCPU, b.clientCPU)
 	}
 	for _, p := range parts {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -138,27 +137,35 @@ func visibility(ctx context.Context, s *server, rounds int) ([]time.Duration, er
 			return nil, err
 		}
 		begin := time.Now()
-		for {
-			if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
-				return nil, err
-			}
-			if err := c.WriteMsg(new(dns.Msg).SetQuestion(host(1)+"."+writtenApex(0), dns.TypeA)); err != nil {
-				return nil, err
-			}
-			r, err := c.ReadMsg()
-			if err != nil {
-				return nil, err
-			}
-			if len(r.Answer) == 1 {
-				if a, ok := r.Answer[0].(*dns.A); ok && a.A.String() == changedAddress(1, k+1) {
-					break
-				}
-			}
-			if time.Since(begin) > 5*time.Second {
-				return nil, errors.New("a change that the API said was applied is not in DNS after 5 s")
-			}
+		if err := awaitAddress(c, host(1)+"."+writtenApex(0), changedAddress(1, k+1)); err != nil {
+			return nil, err
 		}
 		all = append(all, time.Since(begin))
 	}
 	return all, nil
+}
+
+// awaitAddress asks for a name's address again and again until it is the one that is waited for.
+func awaitAddress(c *dns.Conn, name, want string) error {
+	begin := time.Now()
+	for {
+		if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
+			return err
+		}
+		if err := c.WriteMsg(new(dns.Msg).SetQuestion(name, dns.TypeA)); err != nil {
+			return err
+		}
+		r, err := c.ReadMsg()
+		if err != nil {
+			return err
+		}
+		if len(r.Answer) == 1 {
+			if a, ok := r.Answer[0].(*dns.A); ok && a.A.String() == want {
+				return nil
+			}
+		}
+		if time.Since(begin) > 5*time.Second {
+			return fmt.Errorf("%s is not %s in DNS 5 s after the change was acknowledged", name, want)
+		}
+	}
 }

@@ -8,7 +8,9 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -29,10 +31,15 @@ func (b balefire) prepare(ctx context.Context, s *server, site site) error {
 		return err
 	}
 	defer s.stop()
-	if err := s.ready(ctx); err != nil {
+	err := s.ready(ctx)
+	if err != nil {
 		return err
 	}
-	return importZones(ctx, s, site.zones)
+	if err := importZones(ctx, s, site.zones); err != nil {
+		return err
+	}
+	s.peak, err = s.highest()
+	return err
 }
 
 func (b balefire) start(_ context.Context, s *server, site site) error { return b.serve(s, site) }
@@ -40,6 +47,13 @@ func (b balefire) start(_ context.Context, s *server, site site) error { return 
 // serve starts Balefire with flags beside those that a site asks for.
 func (balefire) serve(s *server, site site, flags ...string) error {
 	connections := strconv.Itoa(max(512, site.connections))
+	env := []string{"BALEFIRE_TOKEN=" + token}
+	if site.hot != "" {
+		env = append(env, "BALEFIRE_STORE_HOT_ZONES="+site.hot)
+	}
+	if site.pace != "" {
+		env = append(env, "GOGC="+site.pace)
+	}
 	args := []string{
 		program, "serve", "--data-dir", s.path("data"),
 		"--dns-listen", s.addr.String(), "--admin-listen", s.control.String(), "--log-level", "error", "--dns-rrl-rate", "0",
@@ -49,7 +63,7 @@ func (balefire) serve(s *server, site site, flags ...string) error {
 	if site.cert != "" {
 		args = append(args, "--dns-tls-listen", s.tls.String(), "--dns-tls-cert", site.cert, "--dns-tls-key", site.key)
 	}
-	return s.launch(site.cpu, []string{"BALEFIRE_TOKEN=" + token}, append(args, flags...)...)
+	return s.launch(site.cpu, env, append(args, flags...)...)
 }
 
 func (balefire) addZone(ctx context.Context, s *server, z zone) error {
@@ -93,6 +107,52 @@ func (s *server) ready(ctx context.Context) error {
 		time.Sleep(5 * time.Millisecond)
 	}
 	return fmt.Errorf("%s has not become ready: %w\n%s", s.name, ctx.Err(), s.said())
+}
+
+// hot waits until Balefire has so many zones in memory.
+func (s *server) hot(ctx context.Context, zones int) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	for ctx.Err() == nil {
+		got, err := s.metrics("balefire_store_hot_zones")
+		if err != nil {
+			return err
+		}
+		if int(got["balefire_store_hot_zones"]) >= zones {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return fmt.Errorf("%s has not brought %d zones into memory: %w\n%s", s.name, zones, ctx.Err(), s.said())
+}
+
+// metrics reads those of Balefire's metrics whose names begin with one of these; a name has its labels.
+func (s *server) metrics(names ...string) (map[string]float64, error) {
+	res, err := http.Get("http://" + s.control.String() + "/metrics")
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		return nil, err
+	}
+	return metricsIn(string(text), names), nil
+}
+
+// metricsIn reads metrics from Prometheus' text.
+func metricsIn(text string, names []string) map[string]float64 {
+	got := map[string]float64{}
+	for line := range strings.Lines(text) {
+		if !slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(line, n) }) {
+			continue
+		}
+		at := strings.LastIndexByte(line, ' ')
+		if v, err := strconv.ParseFloat(strings.TrimSpace(line[at+1:]), 64); err == nil {
+			got[line[:at]] = v
+		}
+	}
+	return got
 }
 
 // client calls Balefire's API.

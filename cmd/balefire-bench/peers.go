@@ -35,6 +35,8 @@ type site struct {
 	connections int      // how many TCP connections at once it must stand
 	updates     bool     // its zones may be changed while it runs
 	cert, key   string   // files for TLS; empty for none
+	hot         string   // Balefire's memory for zones, as its option has it; "" for the default
+	pace        string   // GOGC of Balefire; "" for its own
 }
 
 var peers = []peer{balefire{}, nsd{}, knot{}, gdnsd{}, bind{}, powerDNS{}}

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 type usage struct {
 	cpu    time.Duration // user and system, of the processes that there are
 	memory int64         // resident octets now; what processes share is counted once
+	own    int64         // of that, what is no part of a file: the kernel can't take it back
 }
 
 // groupUsage sums over a process group.
@@ -51,7 +53,8 @@ func groupUsage(group int) (usage, error) {
 		if err != nil {
 			continue
 		}
-		u.memory += proportional(rollup)
+		u.memory += proportional(rollup, "Pss:")
+		u.own += proportional(rollup, "Pss_Anon:")
 	}
 	if u.memory == 0 {
 		return u, fmt.Errorf("process group %d has no process: it has ended", group)
@@ -73,10 +76,10 @@ func groupOf(stat []byte) (int, bool) {
 	return group, err == nil
 }
 
-// proportional reads the octets of "Pss:" from /proc/PID/smaps_rollup: pages that n processes share count as an nth for each.
-func proportional(rollup []byte) int64 {
-	for line := range strings.Lines(string(rollup)) {
-		if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
+// proportional reads the octets of "Pss:" or another line from /proc/PID/smaps_rollup: pages that n processes share count as an nth for each.
+func proportional(rollup []byte, line string) int64 {
+	for l := range strings.Lines(string(rollup)) {
+		if rest, ok := strings.CutPrefix(l, line); ok {
 			if f := strings.Fields(rest); len(f) == 2 && f[1] == "kB" {
 				kB, _ := strconv.ParseInt(f[0], 10, 64) // the kernel's; 0 if it isn't
 				return kB << 10
@@ -141,3 +144,35 @@ func blocksOf(e fs.DirEntry) (int64, error) {
 	}
 	return 0, nil
 }
+
+// watch looks again and again at how much memory of their own a group's first process has, which costs little; it ends by itself when there is none.
+type watch struct {
+	highest atomic.Int64
+	stop    chan struct{}
+}
+
+func watchMemory(pid int) *watch {
+	w := &watch{stop: make(chan struct{})}
+	go func() {
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+			if err != nil {
+				return
+			}
+			if kB, _, ok := strings.Cut(field(status, "RssAnon"), " "); ok {
+				n, _ := strconv.ParseInt(kB, 10, 64) // the kernel's; 0 if it isn't
+				w.highest.Store(max(w.highest.Load(), n<<10))
+			}
+			select {
+			case <-tick.C:
+			case <-w.stop:
+				return
+			}
+		}
+	}()
+	return w
+}
+
+func (w *watch) end() { close(w.stop) }

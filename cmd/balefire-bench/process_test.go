@@ -31,9 +31,12 @@ func TestGroupOf(t *testing.T) {
 func TestProportional(t *testing.T) {
 	const rollup = "55d0-7ffc ---p 00000000 00:00 0 [rollup]\nRss:                2048 kB\nPss:                1536 kB\nPss_Dirty:           900 kB\n"
 	for text, want := range map[string]int64{rollup: 1536 << 10, "Rss: 1 kB\n": 0, "Pss: x kB\n": 0, "": 0} {
-		if got := proportional([]byte(text)); got != want {
+		if got := proportional([]byte(text), "Pss:"); got != want {
 			t.Errorf("%q: %d, want %d", text, got, want)
 		}
+	}
+	if got := proportional([]byte(rollup), "Pss_Dirty:"); got != 900<<10 {
+		t.Errorf("another line: %d", got)
 	}
 }
 

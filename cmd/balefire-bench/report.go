@@ -60,6 +60,15 @@ func (f figures) median() float64 {
 	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
 }
 
+// quantile returns the least figure that is not below so much of them; 0 of none.
+func (f figures) quantile(q float64) float64 {
+	if len(f) == 0 {
+		return 0
+	}
+	s := slices.Sorted(slices.Values(f))
+	return s[min(len(s)-1, int(q*float64(len(s))))]
+}
+
 // spread returns the least and the greatest, with as many decimals as asked.
 func (f figures) spread(decimals int) string {
 	if len(f) == 0 {

@@ -25,7 +25,10 @@ type server struct {
 	dir      string
 	cmd      *exec.Cmd
 	prepared time.Duration // what came before the start: imports, databases
+	peak     int64         // the most memory of its own that it was seen to have then
 	started  time.Time
+	inMemory time.Duration // from the start until Balefire had all zones in memory, if that was waited for
+	watch    *watch        // of its memory since the start
 	first    time.Duration // from the start to the first right answer to any probe
 	all      time.Duration // … to all probes
 }
@@ -76,7 +79,17 @@ func (s *server) launch(cpu int, env []string, argv ...string) error {
 	s.cmd.Env = append(os.Environ(), env...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	s.started = time.Now()
-	return s.cmd.Start()
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	s.watch = watchMemory(s.cmd.Process.Pid)
+	return nil
+}
+
+// highest is the most memory of its own that the server was seen to have since it was started, in octets.
+func (s *server) highest() (int64, error) {
+	u, err := s.usage()
+	return max(u.own, s.watch.highest.Load()), err
 }
 
 // await waits until the server has answered every probe with NOERROR and records, unless it only echoes. Probes are told apart by
@@ -148,6 +161,7 @@ func (s *server) stop() {
 	if s.cmd == nil || s.cmd.Process == nil {
 		return
 	}
+	s.watch.end()
 	group := s.cmd.Process.Pid
 	_ = syscall.Kill(-group, syscall.SIGTERM)
 	done := make(chan struct{})
