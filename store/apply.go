@@ -108,7 +108,13 @@ func (p *Partition) batch(recs []Record, gaps bool) (b *batch, used int, err err
 	b = &batch{p: p, now: pub.progress, expiry: p.expiry, trim: p.trim}
 	b.reader = openReader(p.db, pub.ts(), newOverlay())
 	defer b.close()
+	turns := p.store.turns
+	turns.take()
+	defer turns.give()
 	for i := range recs {
+		if i > 0 && i%turnRecords == 0 {
+			turns.next()
+		}
 		rec := &recs[i]
 		if rec.Offset <= b.now.offset {
 			continue

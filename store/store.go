@@ -104,6 +104,7 @@ type Store struct {
 	guard  *diskGuard
 	hot    *hotSet
 	loader *loader
+	turns  turns
 
 	live atomic.Pointer[map[int32]*Partition] // a copy of partitions, for those who must not wait
 
@@ -146,6 +147,7 @@ func New(opts Options) (*Store, error) {
 			floor: uint64(6 * opts.MemTableSize), // the logs of two memtables, a value log, and room to write them out
 		},
 		hot:        newHotSet(opts.HotBytes),
+		turns:      newTurns(),
 		partitions: make(map[int32]*Partition),
 		opening:    make(map[int32]bool),
 	}

@@ -32,6 +32,7 @@ type settings struct {
 	large    int
 	idle     int
 	clients  int
+	changes  int
 	rounds   int
 	slice    time.Duration
 	patience time.Duration
@@ -43,6 +44,7 @@ var parts = []struct {
 	run   func(*bench, context.Context) error
 }{
 	{[]string{"own"}, (*bench).own},
+	{[]string{"apply"}, (*bench).apply},
 	{[]string{"udp", "tcp"}, (*bench).answers},
 	{[]string{"cores"}, (*bench).cores},
 	{[]string{"zones"}, (*bench).fleet},
@@ -53,7 +55,7 @@ func main() {
 	var s settings
 	var echo string
 	flag.StringVar(&program, "balefire", program, "the program to measure")
-	flag.StringVar(&s.parts, "parts", "udp|tcp|cores|zones|writes", "what to measure: udp, tcp, cores, zones, writes, and own for what is measured of Balefire alone")
+	flag.StringVar(&s.parts, "parts", "udp|tcp|cores|zones|writes", "what to measure: udp, tcp, cores, zones, writes, and of Balefire alone own and apply")
 	flag.StringVar(&s.servers, "servers", "", "only servers whose names have one of these in them, as in NSD|Knot; Balefire and the floor always")
 	flag.StringVar(&s.parent, "dir", "", "directory for zones and servers, removed afterwards (default: one for temporary files)")
 	flag.IntVar(&s.names, "names", 100_000, "names in the large zone")
@@ -61,6 +63,7 @@ func main() {
 	flag.IntVar(&s.large, "large", 1_000_000, "own: names in the zone that is imported; 0 leaves that out")
 	flag.IntVar(&s.idle, "idle", 10_000, "idle TCP connections beside those that ask")
 	flag.IntVar(&s.clients, "clients", 64, "clients that change zones at once")
+	flag.IntVar(&s.changes, "changes", 400_000, "apply: changes that a node finds in its log")
 	flag.IntVar(&s.rounds, "rounds", 5, "rounds of slices")
 	flag.DurationVar(&s.slice, "slice", 1500*time.Millisecond, "length of a slice")
 	flag.DurationVar(&s.patience, "patience", 10*time.Minute, "how long a server may take to start")
