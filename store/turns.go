@@ -8,17 +8,34 @@ import "runtime"
 // a partition with one change does not wait for another's thousands.
 type turns chan struct{}
 
-// turnRecords is how many records a partition goes through before another's turn.
+// turnRecords is how many records a partition goes through before another's turn. The commit of more than that belongs to the turn, too:
+// it is work.
 const turnRecords = 16
 
 func newTurns() turns { return make(turns, max(1, runtime.GOMAXPROCS(0)/2)) }
 
-func (t turns) take() { t <- struct{}{} }
+// take waits for a turn, which must be ended.
+func (t turns) take() *turn {
+	t <- struct{}{}
+	return &turn{t, false}
+}
 
-func (t turns) give() { <-t }
+// turn is for one goroutine.
+type turn struct {
+	of    turns
+	ended bool
+}
 
-// next gives the turn to who waits for it, and takes another.
-func (t turns) next() {
-	t.give()
-	t.take()
+// end gives the turn back, once.
+func (t *turn) end() {
+	if !t.ended {
+		t.ended = true
+		<-t.of
+	}
+}
+
+// pass lets another who waits have the turn, and waits for the next.
+func (t *turn) pass() {
+	<-t.of
+	t.of <- struct{}{}
 }
