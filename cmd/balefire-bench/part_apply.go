@@ -56,10 +56,10 @@ func (b *bench) apply(ctx context.Context) error {
 			"asked meanwhile", "changes applied/s", "spread", "p50 ms", "p99 ms", "spread", "p99.9 ms", "answers/s", "lost", "CPU ms of the node for each change",
 		},
 	}
+	var alone result
 	for _, rate := range []int{0, askedRate} {
 		r := &result{server: s}
-		var applied, each figures
-		var answers figures
+		var applied, each, answers figures
 		for round := range b.rounds {
 			got, err := b.applyOnce(ctx, s, rate, round)
 			if err != nil {
@@ -75,6 +75,11 @@ func (b *bench) apply(ctx context.Context) error {
 			r.p99 = append(r.p99, inMicros(got.Latency.Quantile(0.99))/1000)
 			r.p999 = append(r.p999, inMicros(got.Latency.Quantile(0.999))/1000)
 			r.lost += got.Lost
+			alone.p50 = append(alone.p50, inMicros(got.alone.Latency.Quantile(0.5))/1000)
+			alone.p99 = append(alone.p99, inMicros(got.alone.Latency.Quantile(0.99))/1000)
+			alone.p999 = append(alone.p999, inMicros(got.alone.Latency.Quantile(0.999))/1000)
+			alone.rate = append(alone.rate, got.alone.Rate())
+			alone.lost += got.alone.Lost
 		}
 		cells := []string{"nothing", fmt.Sprintf("%.0f", applied.median()), applied.spread(0), none, none, none, none, none, none, fmt.Sprintf("%.3f", each.median())}
 		if rate > 0 {
@@ -85,6 +90,10 @@ func (b *bench) apply(ctx context.Context) error {
 		}
 		t.row(cells...)
 	}
+	t.row(
+		"the same, when all are applied", none, none, fmt.Sprintf("%.2f", alone.p50.median()), fmt.Sprintf("%.2f", alone.p99.median()), alone.p99.spread(2),
+		fmt.Sprintf("%.2f", alone.p999.median()), fmt.Sprintf("%.0f", alone.rate.median()), fmt.Sprint(alone.lost), none,
+	)
 	return t.write(os.Stdout)
 }
 
@@ -93,6 +102,8 @@ type applying struct {
 	load.Tally
 	rate float64 // changes applied a second
 	cost float64 // ms of CPU for each
+
+	alone load.Tally // of the same questions, afterwards
 }
 
 // applyOnce puts changes into the log of the node, which does not run, starts it, and watches.
@@ -152,7 +163,11 @@ func (b *bench) applyOnce(ctx context.Context, s *server, rate, round int) (appl
 	}
 	got.rate = float64(after-before) / time.Since(begin).Seconds()
 	got.cost = (usedNow.cpu - used.cpu).Seconds() * 1000 / float64(after-before)
-	return got, s.catchUp(ctx, b.changes)
+	if err := s.catchUp(ctx, b.changes); err != nil || rate == 0 {
+		return got, err
+	}
+	got.alone, err = q.Run()
+	return got, err
 }
 
 // catchUp waits until all changes are applied.

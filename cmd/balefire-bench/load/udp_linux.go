@@ -122,6 +122,9 @@ func (r *udpRun) paced() error {
 	gap := time.Second / time.Duration(l.Rate)
 	total := int(l.Length / gap)
 	nap := unix.NsecToTimespec(l.Nap.Nanoseconds())
+	if l.Nap > 0 {
+		defer goFirst()()
+	}
 	for due, k := 0, 0; ; k++ {
 		if l.Nap > 0 && k%len(r.sockets) == 0 {
 			_ = unix.Nanosleep(&nap, nil) // a signal ends it early, which does no harm
