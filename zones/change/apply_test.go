@@ -366,7 +366,7 @@ func TestUnreadable(t *testing.T) {
 		t.Fatal(err)
 	}
 	put := &zones.ChangeSet{ID: zones.ChangeID{1}, Zone: m.apex, Ops: []zones.Op{zones.OpPutRRset{RRset: a}}}
-	if _, rej, err := Apply(brokenSOA{m.model}, put, time.Unix(0, 0)); rej != nil || !errors.Is(err, errDisk) {
+	if _, rej, err := Apply(brokenSOA(m), put, time.Unix(0, 0)); rej != nil || !errors.Is(err, errDisk) {
 		t.Errorf("the SOA can't be read: %v, %v", rej, err)
 	}
 	for _, cs := range []*zones.ChangeSet{
