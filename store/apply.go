@@ -80,12 +80,11 @@ func (p *Partition) apply(recs []Record, gaps bool) ([]Outcome, error) {
 	defer p.applyMu.Unlock()
 	var outcomes []Outcome
 	for len(recs) > 0 {
-		b, used, err := p.batch(recs, gaps)
-		if b != nil {
-			if err := p.finish(b); err != nil {
-				return outcomes, err
-			}
-			outcomes = append(outcomes, b.outcomes...)
+		did, used, err := p.transaction(recs, gaps)
+		if outcomes == nil {
+			outcomes = did
+		} else {
+			outcomes = append(outcomes, did...)
 		}
 		if err != nil {
 			return outcomes, err
@@ -95,9 +94,27 @@ func (p *Partition) apply(recs []Record, gaps bool) ([]Outcome, error) {
 	return outcomes, nil
 }
 
+// transaction applies as many of recs as fit a transaction, and commits them. An error is about the commit, and nothing is applied, or
+// about the record after those that were applied.
+func (p *Partition) transaction(recs []Record, gaps bool) (outcomes []Outcome, used int, err error) {
+	turn := p.store.turns.take()
+	defer turn.end()
+	b, used, err := p.batch(recs, gaps, turn)
+	if b == nil {
+		return nil, used, err
+	}
+	if len(b.outcomes) <= turnRecords {
+		turn.end() // what is left is to wait for the disk
+	}
+	if err := p.finish(b); err != nil {
+		return nil, 0, err
+	}
+	return b.outcomes, used, err
+}
+
 // batch applies as many of recs as fit a transaction, in memory. It returns nil when there is nothing to
 // commit. An error is about the record after those in the batch.
-func (p *Partition) batch(recs []Record, gaps bool) (b *batch, used int, err error) {
+func (p *Partition) batch(recs []Record, gaps bool, turn *turn) (b *batch, used int, err error) {
 	if p.poisoned != nil {
 		return nil, 0, p.poisoned
 	}
@@ -109,6 +126,9 @@ func (p *Partition) batch(recs []Record, gaps bool) (b *batch, used int, err err
 	b.reader = openReader(p.db, pub.ts(), newOverlay())
 	defer b.close()
 	for i := range recs {
+		if i > 0 && i%turnRecords == 0 {
+			turn.pass()
+		}
 		rec := &recs[i]
 		if rec.Offset <= b.now.offset {
 			continue
@@ -152,6 +172,28 @@ type batch struct {
 	expiry   expiryCursor
 	trim     trimCursor
 	died     bool // a generation died
+	scratch
+}
+
+// scratch is room for keys and values on their way into the overlay, which copies them.
+type scratch struct {
+	key, value []byte
+	state      stateEntry
+}
+
+// stateEntry is what the digest has of a level and a time, which are mostly those of the record before.
+type stateEntry struct {
+	level uint32
+	time  int64
+	entry zones.Digest
+}
+
+// stateEntry is progress.stateEntry.
+func (b *batch) stateEntry() zones.Digest {
+	if s := &b.scratch.state; s.level != b.now.level || s.time != b.now.time {
+		*s = stateEntry{b.now.level, b.now.time, b.now.stateEntry()}
+	}
+	return b.scratch.state.entry
 }
 
 func (b *batch) orNothing() *batch {
@@ -177,6 +219,12 @@ const (
 	effectCreated
 	effectDeleted
 )
+
+// add makes a value pending for a key that is known not to be there, and keeps the digest.
+func (b *batch) add(key, value []byte) {
+	b.now.digest.Add(zones.Entry(key, value))
+	b.over.set(key, value)
+}
 
 // put makes a value pending, and keeps the digest.
 func (b *batch) put(key, value []byte) error {
@@ -220,7 +268,7 @@ func (b *batch) record(rec *Record) (err error) {
 			err = fmt.Errorf("%w: %v\n%s", errPanic, r, debug.Stack())
 		}
 	}()
-	b.now.digest.Sub(b.now.stateEntry())
+	b.now.digest.Sub(b.stateEntry())
 	b.rememberDigest(rec.Offset - 1)
 	if b.now.level > change.MaxLevel {
 		return fmt.Errorf("format level %d: %w", b.now.level, change.ErrUnknownLevel)
@@ -233,22 +281,22 @@ func (b *batch) record(rec *Record) (err error) {
 		Position: Position{b.p.number, rec.Offset}, Status: StatusApplied, First: rec.Offset, Time: fromMillis(b.now.time),
 	}
 	effects := len(b.effects)
-	if err := b.changeSet(rec, &out); err != nil {
+	hash := HashRecord(rec.Key, rec.Value)
+	if err := b.changeSet(rec, hash, &out); err != nil {
 		return err
 	}
 	for _, e := range b.effects[effects:] {
 		out.Created, out.Deleted = e.kind == effectCreated, e.kind == effectDeleted
 	}
-	var v packer
+	v := packer(b.value[:0])
 	out.pack(&v, true)
-	if err := b.put(outcomeKey(nil, rec.Offset), v); err != nil {
-		return err
-	}
+	b.key, b.value = outcomeKey(b.key[:0], rec.Offset), v
+	b.over.set(b.key, v)
 	if err := b.trimHistory(); err != nil {
 		return err
 	}
-	b.now.offset, b.now.epoch, b.now.hash = rec.Offset, rec.LeaderEpoch, HashRecord(rec.Key, rec.Value)
-	b.now.digest.Add(b.now.stateEntry())
+	b.now.offset, b.now.epoch, b.now.hash = rec.Offset, rec.LeaderEpoch, hash
+	b.now.digest.Add(b.stateEntry())
 	if rec.Offset%CheckpointEvery == 0 {
 		b.checkpoint(rec.Offset, b.now.digest)
 	}
@@ -262,21 +310,21 @@ func (b *batch) rememberDigest(upTo int64) {
 	round := upTo - upTo%CheckpointEvery
 	if round > b.now.offset && b.now.offset >= 0 {
 		digest := b.now.digest
-		digest.Add(b.now.stateEntry()) // which record has taken out
+		digest.Add(b.stateEntry()) // which record has taken out
 		b.checkpoint(round, digest)
 	}
 }
 
 func (b *batch) checkpoint(offset int64, digest zones.Digest) {
 	sum := digest.Bytes()
-	b.over.set(checkpointKey(nil, offset), append([]byte(nil), sum[:]...))
+	b.over.set(checkpointKey(nil, offset), sum[:])
 	if old := offset - checkpointsKept*CheckpointEvery; old >= 0 {
 		b.over.remove(checkpointKey(nil, old))
 	}
 }
 
 // changeSet decodes and applies what a record carries.
-func (b *batch) changeSet(rec *Record, out *Outcome) error {
+func (b *batch) changeSet(rec *Record, hash [32]byte, out *Outcome) error {
 	cs, rejection := change.Decode(rec.Value, b.now.level)
 	if rejection == nil {
 		out.ID, out.Zone = cs.ID, cs.Zone
@@ -286,7 +334,6 @@ func (b *batch) changeSet(rec *Record, out *Outcome) error {
 		out.Status, out.Rejection = StatusRejected, rejection
 		return nil
 	}
-	hash := HashRecord(rec.Key, rec.Value)
 	known, err := b.duplicate(cs.ID, hash, out)
 	if err != nil || known {
 		return err
@@ -313,7 +360,8 @@ func (b *batch) changeSet(rec *Record, out *Outcome) error {
 			return err
 		}
 	}
-	return b.remember(cs, hash, *out)
+	b.remember(cs, hash, out)
+	return nil
 }
 
 // checkKey refuses a record whose key is not its zone, or does not lead to this partition. A change of
@@ -336,7 +384,8 @@ func (b *batch) checkKey(rec *Record, cs *zones.ChangeSet) *zones.Rejection {
 // duplicate reports whether the ID is remembered, and then fills in the outcome: that of the first, or
 // a rejection, when the ID is that of another change set.
 func (b *batch) duplicate(id zones.ChangeID, hash [32]byte, out *Outcome) (known bool, err error) {
-	value, ok, err := b.get(idKey(nil, id))
+	b.key = idKey(b.key[:0], id)
+	value, ok, err := b.get(b.key)
 	if err != nil || !ok {
 		return false, err
 	}
@@ -366,18 +415,18 @@ func (b *batch) duplicate(id zones.ChangeID, hash [32]byte, out *Outcome) (known
 	return true, nil
 }
 
-// remember keeps the ID of a change set, with its outcome, until it expires.
-func (b *batch) remember(cs *zones.ChangeSet, hash [32]byte, out Outcome) error {
+// remember keeps the ID of a change set, which is not remembered yet, with its outcome, until it expires.
+func (b *batch) remember(cs *zones.ChangeSet, hash [32]byte, out *Outcome) {
 	keep := int64(cs.Keep)
 	if keep == 0 {
 		keep = duplicateWindow
 	}
-	m := remembered{expires: b.now.time + keep*1000, hash: hash, first: out}
+	m := remembered{expires: b.now.time + keep*1000, hash: hash, first: *out}
 	key := idKey(nil, cs.ID)
-	if err := b.put(key, m.pack()); err != nil {
-		return err
-	}
-	return b.expireAt(m.expires, key)
+	b.value = m.pack(b.value[:0])
+	b.add(key, b.value)
+	b.key = b.willExpire(b.key[:0], m.expires, key)
+	b.add(b.key, nil)
 }
 
 // forget removes an ID that has expired.

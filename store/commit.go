@@ -3,6 +3,8 @@ package store
 import (
 	"errors"
 	"fmt"
+
+	"github.com/dgraph-io/badger/v4"
 )
 
 // finish commits a batch, and publishes it: data, offset, outcomes, history and digest are one synced transaction.
@@ -51,12 +53,14 @@ func writeOverlay(p *Partition, over *overlay, ts uint64) (err error) {
 	}
 	txn := p.db.NewTransactionAt(ts, true)
 	defer txn.Discard()
+	entries := make([]badger.Entry, 0, over.len()) // Badger keeps them, and their octets, which are never written to again
 	over.tree.Ascend(func(w write) bool {
 		if w.value == nil {
-			err = txn.Delete([]byte(w.key))
-		} else {
-			err = txn.Set([]byte(w.key), w.value)
+			err = txn.Delete(octetsOf(w.key))
+			return err == nil
 		}
+		entries = append(entries, badger.Entry{Key: octetsOf(w.key), Value: w.value})
+		err = txn.SetEntry(&entries[len(entries)-1])
 		return err == nil
 	})
 	if err != nil {

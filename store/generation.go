@@ -30,8 +30,8 @@ type zoneState struct {
 	changedAt  int64 // partition time of the last change, milliseconds
 }
 
-func (z zoneState) pack() []byte {
-	var v packer
+func (z zoneState) pack(dst []byte) []byte {
+	v := packer(dst)
 	v.i64(z.generation)
 	v.i64(z.sequence)
 	v.i64(z.changed)

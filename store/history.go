@@ -53,8 +53,8 @@ func (a Action) String() string {
 	return fmt.Sprintf("action-%d", uint8(a))
 }
 
-func (h HistoryEntry) pack(apex zones.Name) []byte {
-	var v packer
+func (h *HistoryEntry) pack(dst []byte, apex zones.Name) []byte {
+	v := packer(dst)
 	v.i64(h.Offset)
 	v.i64(millis(h.Time))
 	v.u8(uint8(h.Action))
@@ -106,8 +106,8 @@ type historyAt struct {
 	apex     zones.Name
 }
 
-func (h historyAt) pack() []byte {
-	var v packer
+func (h historyAt) pack(dst []byte) []byte {
+	v := packer(dst)
 	v.i64(h.time)
 	v.i64(h.sequence)
 	v.text(string(h.apex))
@@ -129,12 +129,17 @@ func (b *batch) keepHistory(apex zones.Name, sequence int64, h HistoryEntry) err
 	if keep <= 0 {
 		return nil
 	}
-	b.over.set(historyKey(nil, apex, sequence), h.pack(apex))
-	b.over.set(historyAtKey(nil, h.Offset), historyAt{b.now.time, sequence, apex}.pack())
+	b.key, b.value = historyKey(b.key[:0], apex, sequence), h.pack(b.value[:0], apex)
+	b.over.set(b.key, b.value)
+	b.key, b.value = historyAtKey(b.key[:0], h.Offset), historyAt{b.now.time, sequence, apex}.pack(b.value[:0])
+	b.over.set(b.key, b.value)
 	// Sequence numbers have no gaps but where the zone was made anew; what is before such a gap goes by age.
+	if sequence < keep {
+		return nil
+	}
 	old := historyKey(nil, apex, sequence-keep)
 	value, ok, err := b.get(old)
-	if err != nil || !ok || sequence < keep {
+	if err != nil || !ok {
 		return err
 	}
 	b.over.remove(old)

@@ -109,8 +109,8 @@ type remembered struct {
 	first   Outcome  // without its rejection's detail
 }
 
-func (m remembered) pack() []byte {
-	var v packer
+func (m remembered) pack(dst []byte) []byte {
+	v := packer(dst)
 	v.i64(m.expires)
 	v.raw(m.hash[:])
 	m.first.pack(&v, false)

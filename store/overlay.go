@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"unsafe"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/google/btree"
@@ -24,6 +25,7 @@ type overlay struct {
 	tree  *btree.BTreeG[write]
 	size  int64  // as Badger counts a transaction's size
 	undos []undo // what to put back, newest last
+	room  []byte // where the next keys and values go: one large block instead of two allocations for each write
 }
 
 // undo is what was pending for a key before a write; had is false when nothing was.
@@ -41,13 +43,38 @@ const entryOverhead = 24
 
 func (w write) size() int64 { return int64(len(w.key)+len(w.value)) + entryOverhead }
 
-// set makes value, which it seals and keeps, pending for the key, which it copies.
+// Blocks of an overlay's memory: small for the batches of one record, large for those of many.
+const (
+	firstBlock = 4 << 10
+	lastBlock  = 128 << 10
+)
+
+// take returns room for n octets, which are never moved.
+func (o *overlay) take(n int) []byte {
+	if cap(o.room)-len(o.room) < n {
+		o.room = make([]byte, 0, max(n, min(max(firstBlock, 2*cap(o.room)), lastBlock)))
+	}
+	at := len(o.room)
+	o.room = o.room[:at+n]
+	return o.room[at : at : at+n]
+}
+
+// keep copies a key.
+func (o *overlay) keep(key []byte) string { return textOf(append(o.take(len(key)), key...)) }
+
+// textOf is b as a string, which shares its memory: for look-ups, and for what is never written to again.
+func textOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// octetsOf is the reverse of textOf. They must not be written to.
+func octetsOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
+// set makes value pending for the key. It copies both.
 func (o *overlay) set(key, value []byte) {
-	o.put(write{string(key), seal(key, value)})
+	o.put(write{o.keep(key), seal(key, append(o.take(len(value)+crcLen), value...))})
 }
 
 // remove makes a deletion pending.
-func (o *overlay) remove(key []byte) { o.put(write{key: string(key)}) }
+func (o *overlay) remove(key []byte) { o.put(write{key: o.keep(key)}) }
 
 func (o *overlay) put(w write) {
 	before, had := o.tree.ReplaceOrInsert(w)
@@ -82,7 +109,7 @@ func (o *overlay) len() int { return o.tree.Len() }
 
 // seek returns the first pending write whose key is at or after from.
 func (o *overlay) seek(from []byte) (w write, ok bool) {
-	o.tree.AscendGreaterOrEqual(write{key: string(from)}, func(found write) bool {
+	o.tree.AscendGreaterOrEqual(write{key: textOf(from)}, func(found write) bool {
 		w, ok = found, true
 		return false
 	})
@@ -114,7 +141,7 @@ func (r *reader) close() {
 // get returns the checked value of a key, in memory of its own; ok is false when there is none.
 func (r *reader) get(key []byte) (value []byte, ok bool, err error) {
 	if r.over != nil {
-		if w, found := r.over.tree.Get(write{key: string(key)}); found {
+		if w, found := r.over.tree.Get(write{key: textOf(key)}); found {
 			if w.value == nil {
 				return nil, false, nil
 			}
@@ -129,7 +156,12 @@ func (r *reader) get(key []byte) (value []byte, ok bool, err error) {
 	if err != nil {
 		return nil, false, fmt.Errorf("read key %x: %w", key, err)
 	}
-	sealed, err := item.ValueCopy(nil)
+	// The item is this call's alone, and so is the memory of its value.
+	var sealed []byte
+	err = item.Value(func(v []byte) error {
+		sealed = v
+		return nil
+	})
 	if err != nil {
 		return nil, false, fmt.Errorf("read value of key %x: %w", key, err)
 	}

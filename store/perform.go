@@ -13,6 +13,7 @@ type base struct {
 	*batch
 	apex   zones.Name
 	zone   zoneState // valid when loaded and hosted
+	packed []byte    // zone, as it is stored
 	loaded bool
 	hosted bool
 }
@@ -24,11 +25,17 @@ func (a *base) Level() uint32 { return a.now.level }
 // state returns the zone's whole state.
 func (a *base) state() (zoneState, bool, error) {
 	if !a.loaded {
-		var err error
-		if a.zone, a.hosted, err = readZone(a.reader, a.apex); err != nil {
+		a.key = zoneKey(a.key[:0], a.apex)
+		value, ok, err := a.get(a.key)
+		if err != nil {
 			return zoneState{}, false, err
 		}
-		a.loaded = true
+		if ok {
+			if a.zone, err = parseZoneState(value); err != nil {
+				return zoneState{}, false, err
+			}
+		}
+		a.packed, a.hosted, a.loaded = value, ok, true
 	}
 	return a.zone, a.hosted, nil
 }
@@ -44,6 +51,23 @@ func (a *base) Node(owner zones.Name) (zones.Node, error) {
 		return zones.Node{}, err
 	}
 	return readNode(a.reader, z.generation, spaceNames, owner, a.apex)
+}
+
+func (a *base) SOA() (s zones.RRset, err error) {
+	z, ok, err := a.state()
+	if err != nil || !ok {
+		return s, err
+	}
+	a.key = rrsetKey(a.key[:0], z.generation, a.apex, a.apex, zones.Key{Type: zones.TypeSOA})
+	value, ok, err := a.get(a.key)
+	if err != nil || !ok {
+		return s, err
+	}
+	s, rest, err := zones.ReadPacked(a.apex, value)
+	if err != nil || len(rest) > 0 {
+		return s, fmt.Errorf("SOA of %s: %w", a.apex, ErrCorrupt)
+	}
+	return s, nil
 }
 
 func (a *base) Next(name zones.Name) (zones.Name, error) {
@@ -93,7 +117,11 @@ func readNode(r *reader, generation int64, space byte, owner, apex zones.Name) (
 	var packed []byte
 	err := r.scan(prefix, after(prefix), func(e entry) (bool, error) {
 		value, err := e.value()
-		packed = append(packed, value...)
+		if packed == nil {
+			packed = value
+		} else {
+			packed = append(packed, value...)
+		}
 		return true, err
 	})
 	return zones.NodeView(owner, packed), err
@@ -105,9 +133,12 @@ func (b *batch) perform(a *base, cs *zones.ChangeSet, result *change.Result, off
 	if err != nil {
 		return err
 	}
-	stage, staged, err := a.stage()
-	if err != nil {
-		return err
+	var stage stageState
+	var staged bool
+	if result.DropStage || result.Kind == change.Chunk || result.Kind == change.Switch {
+		if stage, staged, err = a.stage(); err != nil {
+			return err
+		}
 	}
 	if result.DropStage && staged && result.Kind != change.Switch {
 		if err := b.dropStage(a.apex, stage, true); err != nil {
@@ -133,11 +164,10 @@ func (b *batch) perform(a *base, cs *zones.ChangeSet, result *change.Result, off
 
 	case change.Patch:
 		for _, c := range result.Delta.Changes {
-			key := rrsetKey(nil, old.generation, c.Owner, a.apex, c.Key)
 			if c.After.IsZero() {
-				b.over.remove(key)
+				b.over.remove(rrsetKey(nil, old.generation, c.Owner, a.apex, c.Key))
 			} else {
-				b.over.set(key, c.After.AppendPacked(nil))
+				b.write(old.generation, a.apex, c.After)
 			}
 		}
 		entry.Action, entry.Changes = ActionChanged, result.Delta.Changes
@@ -149,7 +179,7 @@ func (b *batch) perform(a *base, cs *zones.ChangeSet, result *change.Result, off
 	case change.Replace:
 		z.generation = offset
 		for _, s := range result.RRsets {
-			b.over.set(rrsetKey(nil, offset, s.Owner, a.apex, s.Key), s.AppendPacked(nil))
+			b.write(offset, a.apex, s)
 		}
 		entry.Action, did.kind = ActionReplaced, effectReplaced
 
@@ -161,7 +191,7 @@ func (b *batch) perform(a *base, cs *zones.ChangeSet, result *change.Result, off
 		if err := b.dropStage(a.apex, stage, false); err != nil {
 			return err
 		}
-		b.over.set(rrsetKey(nil, z.generation, a.apex, a.apex, result.SOA.Key), result.SOA.AppendPacked(nil))
+		b.write(z.generation, a.apex, result.SOA.WithOwner(a.apex))
 		entry.Action, did.kind = ActionReplaced, effectReplaced
 		b.p.crash(CrashApplySwitch)
 
@@ -181,17 +211,26 @@ func (b *batch) perform(a *base, cs *zones.ChangeSet, result *change.Result, off
 		b.now.zones++
 		entry.Action, did.kind = ActionCreated, effectCreated
 	}
+	b.key = zoneKey(b.key[:0], a.apex)
+	if hosted {
+		b.now.digest.Sub(zones.Entry(b.key, a.packed))
+	}
 	if result.Kind == change.Delete {
 		b.now.zones--
-		err = b.drop(zoneKey(nil, a.apex))
+		b.over.remove(b.key)
 	} else {
-		err = b.put(zoneKey(nil, a.apex), z.pack())
-	}
-	if err != nil {
-		return err
+		b.value = z.pack(b.value[:0])
+		b.add(b.key, b.value)
 	}
 	b.effects = append(b.effects, did)
 	return b.keepHistory(a.apex, z.sequence, entry)
+}
+
+// write makes an RRset of a generation pending.
+func (b *batch) write(generation int64, apex zones.Name, s zones.RRset) {
+	b.key = rrsetKey(b.key[:0], generation, s.Owner, apex, s.Key)
+	b.value = s.AppendPacked(b.value[:0])
+	b.over.set(b.key, b.value)
 }
 
 // chunk adds to a staged generation, or begins one.
@@ -201,7 +240,7 @@ func (b *batch) chunk(a *base, result *change.Result, before stageState, offset 
 		generation = before.generation
 	}
 	for _, s := range result.RRsets {
-		b.over.set(rrsetKey(nil, generation, s.Owner, a.apex, s.Key), s.AppendPacked(nil))
+		b.write(generation, a.apex, s)
 	}
 	key := stageKey(nil, a.apex)
 	if goesOn {
@@ -245,10 +284,17 @@ type expiryCursor struct {
 
 // expireAt has target, the key of an ID or a stage, removed when the partition's time comes.
 func (b *batch) expireAt(at int64, target []byte) error {
-	key := expiryKey(nil, at, target)
+	return b.put(b.willExpire(nil, at, target), nil)
+}
+
+// willExpire appends the key by which target expires to dst, and notes that there is one.
+func (b *batch) willExpire(dst []byte, at int64, target []byte) []byte {
+	key := expiryKey(dst, at, target)
 	b.expiry.next = min(b.expiry.next, at)
-	b.expiry.from = min(b.expiry.from, string(key))
-	return b.put(key, nil)
+	if textOf(key) < b.expiry.from {
+		b.expiry.from = string(key)
+	}
+	return key
 }
 
 // expire removes what has expired by the partition's time, up to expireStep.

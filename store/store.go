@@ -104,6 +104,7 @@ type Store struct {
 	guard  *diskGuard
 	hot    *hotSet
 	loader *loader
+	turns  turns
 
 	tooLarge sync.Map // slots of zones of which sayTooLarge has spoken
 
@@ -148,6 +149,7 @@ func New(opts Options) (*Store, error) {
 			floor: uint64(6 * opts.MemTableSize), // the logs of two memtables, a value log, and room to write them out
 		},
 		hot:        newHotSet(opts.HotBytes),
+		turns:      newTurns(),
 		partitions: make(map[int32]*Partition),
 		opening:    make(map[int32]bool),
 	}

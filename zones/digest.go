@@ -13,6 +13,11 @@ type Digest [4]uint64
 
 // Entry returns the digest of one entry, a key and its value.
 func Entry(key, value []byte) Digest {
+	var buf [512]byte
+	if 4+len(key)+len(value) <= len(buf) {
+		b := binary.BigEndian.AppendUint32(buf[:0], uint32(len(key)))
+		return DigestFromBytes(sha256.Sum256(append(append(b, key...), value...)))
+	}
 	h := sha256.New()
 	var n [4]byte
 	binary.BigEndian.PutUint32(n[:], uint32(len(key)))

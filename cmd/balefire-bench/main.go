@@ -34,6 +34,7 @@ type settings struct {
 	hot           string
 	idle          int
 	clients       int
+	changes       int
 	rounds        int
 	slice         time.Duration
 	patience      time.Duration
@@ -45,6 +46,7 @@ var parts = []struct {
 	run   func(*bench, context.Context) error
 }{
 	{[]string{"own"}, (*bench).own},
+	{[]string{"apply"}, (*bench).apply},
 	{[]string{"udp", "tcp", "tls"}, (*bench).answers},
 	{[]string{"cores"}, (*bench).cores},
 	{[]string{"zones"}, (*bench).fleet},
@@ -57,7 +59,7 @@ func main() {
 	var s settings
 	var echo string
 	flag.StringVar(&program, "balefire", program, "the program to measure")
-	flag.StringVar(&s.parts, "parts", "udp|tcp|tls|cores|zones|writes|large", "what to measure: udp, tcp, tls, cores, zones, writes, large, and of Balefire alone own and gc")
+	flag.StringVar(&s.parts, "parts", "udp|tcp|tls|cores|zones|writes|large", "what to measure: udp, tcp, tls, cores, zones, writes, large, and of Balefire alone own, apply and gc")
 	flag.StringVar(&s.servers, "servers", "", "only servers whose names have one of these in them, as in NSD|Knot; Balefire and the floor always")
 	flag.StringVar(&s.parent, "dir", "", "directory for zones and servers, removed afterwards (default: one for temporary files)")
 	flag.IntVar(&s.names, "names", 100_000, "names in the large zone")
@@ -67,6 +69,7 @@ func main() {
 	flag.StringVar(&s.hot, "hot", "1GiB", "large, gc: Balefire's memory for zones")
 	flag.IntVar(&s.idle, "idle", 10_000, "idle TCP or TLS connections beside those that ask")
 	flag.IntVar(&s.clients, "clients", 64, "clients that change zones at once")
+	flag.IntVar(&s.changes, "changes", 400_000, "apply: changes that a node finds in its log")
 	flag.IntVar(&s.rounds, "rounds", 5, "rounds of slices")
 	flag.DurationVar(&s.slice, "slice", 1500*time.Millisecond, "length of a slice")
 	flag.DurationVar(&s.patience, "patience", 10*time.Minute, "how long a server may take to start")

@@ -98,7 +98,7 @@ func (b *bench) steady(ctx context.Context, t *table, s *server, pace string, ch
 	changed := make(chan error, 1)
 	count := 0
 	go func() {
-		w := apiWriter{newClient(s)}
+		w := apiWriter{&webConn{server: s.control.String()}}
 		defer w.close()
 		tick := time.NewTicker(steadyChanges)
 		defer tick.Stop()
@@ -109,7 +109,7 @@ func (b *bench) steady(ctx context.Context, t *table, s *server, pace string, ch
 				return
 			case <-tick.C:
 			}
-			if err := w.client.put(ctx, fleetApex(count*7919%b.zones), 1, count); err != nil {
+			if err := w.change(ctx, fleetApex(count*7919%b.zones), 1, count); err != nil {
 				changed <- err
 				return
 			}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -25,34 +24,34 @@ type writable interface {
 }
 
 // writer of Balefire calls its API.
-func (balefire) writer(s *server) (writer, error) { return apiWriter{newClient(s)}, nil }
-
-type apiWriter struct{ client *client }
-
-func (w apiWriter) change(ctx context.Context, apex string, i, value int) error {
-	return w.client.put(ctx, apex, i, value)
+func (balefire) writer(s *server) (writer, error) {
+	return apiWriter{&webConn{server: s.control.String()}}, nil
 }
 
-func (w apiWriter) close() { w.client.http.CloseIdleConnections() }
+type apiWriter struct{ *webConn }
+
+func (w apiWriter) change(_ context.Context, apex string, i, value int) error {
+	body := fmt.Appendf(nil, `{"ttl":300,"records":["%s"]}`, changedAddress(i, value))
+	return w.do("PUT", "/v1/zones/"+apex+"/rrsets/"+host(i)+"/A", "Authorization: Bearer "+token+"\r\n", body)
+}
 
 // writer of PowerDNS calls its API.
 func (powerDNS) writer(s *server) (writer, error) {
-	return &powerDNSWriter{s.control.String(), &http.Client{Transport: &http.Transport{}, Timeout: time.Minute}}, nil
+	return powerDNSWriter{&webConn{server: s.control.String()}}, nil
 }
 
-type powerDNSWriter struct {
-	server string
-	http   *http.Client
-}
+type powerDNSWriter struct{ *webConn }
 
 // change tries again when another client's change is under way: PowerDNS then answers that its database is locked.
-func (w *powerDNSWriter) change(ctx context.Context, apex string, i, value int) error {
+func (w powerDNSWriter) change(ctx context.Context, apex string, i, value int) error {
 	body := fmt.Appendf(nil, `{"rrsets":[{"name":"%s.%s","type":"A","ttl":300,"changetype":"REPLACE","records":[{"content":"%s","disabled":false}]}]}`,
 		host(i), apex, changedAddress(i, value))
 	var err error
 	for range 1000 {
-		err = callJSON(ctx, w.http, "PATCH", "http://"+w.server+"/api/v1/servers/localhost/zones/"+apex,
-			http.Header{"X-API-Key": {token}, "Content-Type": {"application/json"}}, bytes.NewReader(body), nil)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		err = w.do("PATCH", "/api/v1/servers/localhost/zones/"+apex, "X-API-Key: "+token+"\r\n", body)
 		var refused *statusError
 		if !errors.As(err, &refused) || refused.code != http.StatusInternalServerError {
 			return err
@@ -61,8 +60,6 @@ func (w *powerDNSWriter) change(ctx context.Context, apex string, i, value int) 
 	}
 	return err
 }
-
-func (w *powerDNSWriter) close() { w.http.CloseIdleConnections() }
 
 func (bind) writer(s *server) (writer, error) { return newUpdater(s) }
 

@@ -18,6 +18,8 @@ type Base interface {
 	// Node returns what owner owns in the zone, NSEC3 and its signatures left out. It has no RRsets when
 	// owner has none, and may then be zero. It is asked only of hosted zones, and names at or below the apex.
 	Node(owner zones.Name) (zones.Node, error)
+	// SOA returns the RRset of type SOA at the apex; zero when there is none. It is asked only of hosted zones.
+	SOA() (zones.RRset, error)
 	// Next returns the first owner name after the given one, in canonical order, that owns an RRset, NSEC3
 	// and its signatures left out; "" when there is none.
 	Next(after zones.Name) (zones.Name, error)

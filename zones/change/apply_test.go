@@ -354,9 +354,21 @@ var errDisk = errors.New("disk")
 
 func (broken) Node(zones.Name) (zones.Node, error) { return zones.Node{}, errDisk }
 
+type brokenSOA struct{ *model }
+
+func (brokenSOA) SOA() (zones.RRset, error) { return zones.RRset{}, errDisk }
+
 // What could not be read is an error, and no rejection.
 func TestUnreadable(t *testing.T) {
 	m := broken{hostedModel(t)}
+	a, err := zones.NewRRset(name("new.example."), zones.TypeA, 300, []byte{192, 0, 2, 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := &zones.ChangeSet{ID: zones.ChangeID{1}, Zone: m.apex, Ops: []zones.Op{zones.OpPutRRset{RRset: a}}}
+	if _, rej, err := Apply(brokenSOA(m), put, time.Unix(0, 0)); rej != nil || !errors.Is(err, errDisk) {
+		t.Errorf("the SOA can't be read: %v, %v", rej, err)
+	}
 	for _, cs := range []*zones.ChangeSet{
 		{Ops: []zones.Op{zones.OpDeleteName{Owner: name("www.example.")}}},
 		{Preconditions: []zones.Precondition{zones.IfNameInUse{Owner: name("www.example.")}}},

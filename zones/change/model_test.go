@@ -46,6 +46,10 @@ func (m *model) Node(owner zones.Name) (zones.Node, error) {
 	return zones.NewNode(owner, sets), nil
 }
 
+func (m *model) SOA() (zones.RRset, error) {
+	return m.sets[position{m.apex, zones.Key{Type: zones.TypeSOA}}], nil
+}
+
 func (m *model) Next(after zones.Name) (zones.Name, error) {
 	var next zones.Name
 	for at := range m.sets {

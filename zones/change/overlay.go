@@ -60,6 +60,24 @@ func (o *overlay) change(owner zones.Name) (*touched, *zones.Rejection, error) {
 	return t, nil, nil
 }
 
+// changeSOA is change of the apex, for one who looks at nothing but the SOA: the other RRsets need not be read.
+func (o *overlay) changeSOA() (*touched, *zones.Rejection, error) {
+	if _, ok := o.nodes[o.apex]; ok {
+		return o.change(o.apex)
+	}
+	soa, err := o.base.SOA()
+	if err != nil {
+		return nil, nil, err
+	}
+	t := &touched{named: true}
+	if !soa.IsZero() {
+		t.before, t.after = []zones.RRset{soa}, []zones.RRset{soa}
+	}
+	o.nodes[o.apex] = t
+	o.changed = append(o.changed, o.apex)
+	return t, nil, nil
+}
+
 func find(sets []zones.RRset, k zones.Key) (at int, ok bool) {
 	return slices.BinarySearchFunc(sets, k, func(s zones.RRset, k zones.Key) int { return s.Key.Compare(k) })
 }

@@ -74,7 +74,7 @@ func (a *application) patch(ops []zones.Op) (Result, *zones.Rejection, error) {
 // step gives the zone, whose content changed and is valid, its next serial: the one that the change set put into the SOA
 // when that is after the present one, or else by the zone's policy.
 func (a *application) step(zone *Zone) (*zones.Rejection, error) {
-	apex, rej, err := a.overlay.change(a.apex)
+	apex, rej, err := a.overlay.changeSOA()
 	if rej != nil || err != nil {
 		return rej, err
 	}

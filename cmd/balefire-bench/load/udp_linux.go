@@ -18,6 +18,7 @@ type UDP struct {
 	Window  int           // questions under way on each socket, when Rate is 0
 	Batch   int           // messages for each system call
 	Rate    int           // questions a second, evenly spaced; 0 means as many as the window lets
+	Nap     time.Duration // with a Rate, how long to sleep when nothing is due; 0 means not to
 	Length  time.Duration // how long questions are sent
 	CPU     int           // the processor that the generator is pinned to; −1 for any
 	Start   int           // index of the first question, so that slices differ
@@ -115,12 +116,19 @@ func (r *udpRun) saturated() error {
 }
 
 // paced sends questions at their times, whether there are answers or not: an open loop. What an answer took counts from the time at
-// which its question was due. It never sleeps, since waking up would be late.
+// which its question was due. It sleeps only when told to, since waking up is late.
 func (r *udpRun) paced() error {
 	l := &r.load
 	gap := time.Second / time.Duration(l.Rate)
 	total := int(l.Length / gap)
+	nap := unix.NsecToTimespec(l.Nap.Nanoseconds())
+	if l.Nap > 0 {
+		defer goFirst()()
+	}
 	for due, k := 0, 0; ; k++ {
+		if l.Nap > 0 && k%len(r.sockets) == 0 {
+			_ = unix.Nanosleep(&nap, nil) // a signal ends it early, which does no harm
+		}
 		now := time.Since(r.begin)
 		s := r.sockets[k%len(r.sockets)]
 		if want := min(total, int(now/gap)+1, due+l.Batch); due < want {
