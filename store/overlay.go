@@ -156,12 +156,16 @@ func (r *reader) get(key []byte) (value []byte, ok bool, err error) {
 	if err != nil {
 		return nil, false, fmt.Errorf("read key %x: %w", key, err)
 	}
-	// The item is this call's alone, and so is the memory of its value.
 	var sealed []byte
-	err = item.Value(func(v []byte) error {
-		sealed = v
-		return nil
-	})
+	if item.ValueSize() < valueThreshold/2 { // a guess, for those in the value log
+		// The item is this call's alone, and so is the memory of its value.
+		err = item.Value(func(v []byte) error {
+			sealed = v
+			return nil
+		})
+	} else { // that is the value log's
+		sealed, err = item.ValueCopy(nil)
+	}
 	if err != nil {
 		return nil, false, fmt.Errorf("read value of key %x: %w", key, err)
 	}

@@ -157,7 +157,7 @@ func badgerOptions(dir string, memTable int64, log zerolog.Logger) badger.Option
 		WithCompression(options.None).
 		WithBlockCacheSize(0).
 		WithIndexCacheSize(0).
-		WithValueThreshold(1 << 20).
+		WithValueThreshold(valueThreshold).
 		WithValueLogFileSize(16 << 20).
 		WithMetricsEnabled(false).
 		WithNumGoroutines(1)
@@ -165,6 +165,9 @@ func badgerOptions(dir string, memTable int64, log zerolog.Logger) badger.Option
 
 // What one record of format level 1 can need of a transaction: the octets it touches, in keys (where an octet of
 // a name may take two) and in history, and what it writes besides.
+// valueThreshold is from how many octets on a value is in Badger's value log instead of its tables.
+const valueThreshold = 1 << 20
+
 const (
 	minTransaction        = 2 << 20
 	minTransactionEntries = 4096
