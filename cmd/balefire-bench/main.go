@@ -30,6 +30,7 @@ type settings struct {
 	names    int
 	zones    int
 	large    int
+	imported string
 	idle     int
 	clients  int
 	rounds   int
@@ -43,6 +44,7 @@ var parts = []struct {
 	run   func(*bench, context.Context) error
 }{
 	{[]string{"own"}, (*bench).own},
+	{[]string{"cold"}, (*bench).cold},
 	{[]string{"udp", "tcp"}, (*bench).answers},
 	{[]string{"cores"}, (*bench).cores},
 	{[]string{"zones"}, (*bench).fleet},
@@ -53,12 +55,13 @@ func main() {
 	var s settings
 	var echo string
 	flag.StringVar(&program, "balefire", program, "the program to measure")
-	flag.StringVar(&s.parts, "parts", "udp|tcp|cores|zones|writes", "what to measure: udp, tcp, cores, zones, writes, and own for what is measured of Balefire alone")
+	flag.StringVar(&s.parts, "parts", "udp|tcp|cores|zones|writes", "what to measure: udp, tcp, cores, zones, writes; and of Balefire alone: own, and cold, for more zones than fit into memory")
 	flag.StringVar(&s.servers, "servers", "", "only servers whose names have one of these in them, as in NSD|Knot; Balefire and the floor always")
 	flag.StringVar(&s.parent, "dir", "", "directory for zones and servers, removed afterwards (default: one for temporary files)")
 	flag.IntVar(&s.names, "names", 100_000, "names in the large zone")
 	flag.IntVar(&s.zones, "zones", 100_000, "zones in the fleet")
 	flag.IntVar(&s.large, "large", 1_000_000, "own: names in the zone that is imported; 0 leaves that out")
+	flag.StringVar(&s.imported, "imported", "", "cold: a data directory of Balefire's that has the fleet already, which is used as it is")
 	flag.IntVar(&s.idle, "idle", 10_000, "idle TCP connections beside those that ask")
 	flag.IntVar(&s.clients, "clients", 64, "clients that change zones at once")
 	flag.IntVar(&s.rounds, "rounds", 5, "rounds of slices")
@@ -110,6 +113,11 @@ func run(ctx context.Context, s settings, echo string) error {
 	if program, err = filepath.Abs(program); err != nil {
 		return err
 	}
+	if s.imported != "" {
+		if b.imported, err = filepath.Abs(s.imported); err != nil {
+			return err
+		}
+	}
 	if err := allowFiles(b.idle + 2000); err != nil {
 		return err
 	}
@@ -121,7 +129,7 @@ func run(ctx context.Context, s settings, echo string) error {
 		return err
 	}
 	fmt.Printf("%s, on %s.\n`balefire-bench %s`\n\n", time.Now().UTC().Format("2006-01-02 15:04"), machine(), strings.Join(os.Args[1:], " "))
-	if b.serverCPU >= 0 && slices.ContainsFunc([]string{"udp", "tcp", "zones"}, b.wants) {
+	if b.serverCPU >= 0 && slices.ContainsFunc([]string{"udp", "tcp", "zones", "cold"}, b.wants) {
 		fmt.Printf("Servers that answer are pinned to processor %d, the load to processor %d.\n\n", b.serverCPU, b.clientCPU)
 	}
 	for _, p := range parts {

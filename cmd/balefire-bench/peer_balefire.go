@@ -24,6 +24,9 @@ func (balefire) about() (string, []string) { return "Balefire", []string{program
 
 // prepare imports the zones, so that the measured start finds them on disk.
 func (b balefire) prepare(ctx context.Context, s *server, site site) error {
+	if len(site.zones) == 0 {
+		return nil // they are there
+	}
 	site.cpu = -1
 	if err := b.start(ctx, s, site); err != nil {
 		return err
@@ -45,6 +48,9 @@ func (balefire) serve(s *server, site site, flags ...string) error {
 		"--dns-listen", s.addr.String(), "--admin-listen", s.control.String(), "--log-level", "error", "--dns-rrl-rate", "0",
 		"--dns-tcp-connections", strconv.Itoa(max(4096, site.connections)), "--dns-tcp-per-network", connections,
 		"--dns-tcp-idle-timeout", "1h",
+	}
+	if site.hotZones != "" {
+		flags = append(flags, "--store-hot-zones", site.hotZones)
 	}
 	return s.launch(site.cpu, []string{"BALEFIRE_TOKEN=" + token}, append(argv, flags...)...)
 }

@@ -34,6 +34,7 @@ type site struct {
 	cpu         int      // the processor to pin it to; −1 for any
 	connections int      // how many TCP connections at once it must stand
 	updates     bool     // its zones may be changed while it runs
+	hotZones    string   // Balefire's memory for zones, when it is not to be the default
 }
 
 var peers = []peer{balefire{}, nsd{}, knot{}, gdnsd{}, bind{}, powerDNS{}}
