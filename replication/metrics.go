@@ -108,6 +108,9 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{m.appliedOffset, m.logEnd, m.halted, m.caughtUp, m.reachable, m.fault, m.complaints, m.backupAge} {
 		ch <- d
 	}
+	for _, s := range storeMetrics {
+		ch <- s.desc
+	}
 }
 
 // Collect is for the registry.
@@ -122,6 +125,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(m.reachable, number(status.Reachable))
 	gauge(m.fault, number(status.Fault != nil))
 	gauge(m.complaints, float64(len(status.Complaints)))
+	collectStore(ch, m.node.store.Stats())
 	for r := range m.node.replicas() {
 		label := strconv.Itoa(int(r.number))
 		applied := r.applied().Offset

@@ -30,8 +30,9 @@ type Options struct {
 	Log mutationlog.Options
 	// Store is handed to the store. Its Dir, Belongs and Alarm are set here.
 	Store store.Options
-	// TrimAbove is the size in octets above which the embedded log is trimmed; 0 means 64 MiB.
-	TrimAbove int64
+	// TrimAbove is the size in octets above which the embedded log is trimmed; 0 means 64 MiB, or more beside large partitions.
+	TrimAbove    int64
+	trimByTables bool // TrimAbove was 0
 	// TrimInterval is how often that is looked at; 0 means 10 s.
 	TrimInterval time.Duration
 	// ScrubInterval is the time in which every partition is read whole and compared with its digest; 0 means a day,
@@ -135,7 +136,7 @@ type Node struct {
 // have, or about its options.
 func Start(opts Options) (_ *Node, err error) {
 	if opts.TrimAbove == 0 {
-		opts.TrimAbove = defaultTrimAbove
+		opts.TrimAbove, opts.trimByTables = defaultTrimAbove, true
 	}
 	if opts.TrimInterval == 0 {
 		opts.TrimInterval = defaultTrimInterval

@@ -632,3 +632,13 @@ func TestStrangeRecordsStopNothing(t *testing.T) {
 		t.Fatalf("%+v", o)
 	}
 }
+
+// The log is left alone where the snapshots to trim it by would take more than it does, and never until it is too large for the broker.
+func TestLogBesideLargePartitions(t *testing.T) {
+	const mib = 1 << 20
+	for _, test := range []struct{ tables, want int64 }{{0, 0}, {40 * mib, 10 * mib}, {400 * mib, 100 * mib}, {4000 * mib, 128 * mib}} {
+		if got := logBeside(test.tables); got != test.want {
+			t.Errorf("beside %d MiB: %d, not %d", test.tables/mib, got, test.want)
+		}
+	}
+}

@@ -70,6 +70,24 @@ func (n *Node) refreshEnds() {
 	}
 }
 
+// roomForLog is how large the embedded log may become before partitions are saved to make it smaller, in octets; 0 for no larger than
+// the options say.
+func (n *Node) roomForLog() int64 {
+	if !n.opts.trimByTables {
+		return 0
+	}
+	var tables int64
+	for _, p := range n.store.Partitions() {
+		tables += p.TableOctets()
+	}
+	return logBeside(tables)
+}
+
+// logBeside is the log's size beside partitions with so many octets of tables. The two snapshots of each that it is trimmed by take about half
+// as much as the tables do: a log that is smaller than half of that is left alone, unless it is half-way to where the broker is
+// in trouble.
+func logBeside(tables int64) int64 { return min(tables/4, mutationlog.EmbeddedSoftLimit/2) }
+
 // trim makes the embedded log smaller when it is too large, saving partitions first.
 func (n *Node) trim(ctx context.Context) error {
 	sizes, err := n.log.Sizes()
@@ -81,7 +99,7 @@ func (n *Node) trim(ctx context.Context) error {
 		total += size
 	}
 	n.metrics.logSize.Set(float64(total))
-	if total <= n.opts.TrimAbove {
+	if total <= n.opts.TrimAbove || total <= n.roomForLog() {
 		return nil
 	}
 	pressed := total > mutationlog.EmbeddedSoftLimit

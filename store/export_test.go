@@ -21,3 +21,6 @@ func (s *Store) SlotsUsed() int {
 	defer s.hot.mu.Unlock()
 	return int(s.hot.next) - len(s.hot.free)
 }
+
+// ReadWhole sets how many RRsets a zone may have to be read whole for a question.
+func (s *Store) ReadWhole(most uint64) { s.readWhole = most }

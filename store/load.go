@@ -148,6 +148,12 @@ func (p *Partition) readWhole(apex zones.Name, slot uint32) (*hotzone.Zone, zone
 	if err != nil || !ok || !p.store.fitsMemory(z) || !p.store.hot.worthReading(slot, memoryOf(z)) {
 		return nil, z, err
 	}
+	zone, err := readAll(r.reader, apex, z)
+	return zone, z, err
+}
+
+// readAll reads a zone into memory, and compares it with its number of RRsets and its digest.
+func readAll(r *reader, apex zones.Name, z zoneState) (*hotzone.Zone, error) {
 	b := hotzone.NewBuilder(apex)
 	var sum zones.Digest
 	var count uint64
@@ -156,7 +162,7 @@ func (p *Partition) readWhole(apex zones.Name, slot uint32) (*hotzone.Zone, zone
 		if space == spaceHashed {
 			add = b.AddHashed
 		}
-		err := scanNodes(r.reader, z.generation, space, func(owner, packed []byte) error {
+		err := scanNodes(r, z.generation, space, func(owner, packed []byte) error {
 			name, err := zones.NameFromKey(owner, apex)
 			if err != nil {
 				return fmt.Errorf("owner %x: %w: %w", owner, err, ErrCorrupt)
@@ -169,13 +175,12 @@ func (p *Partition) readWhole(apex zones.Name, slot uint32) (*hotzone.Zone, zone
 			return add(node)
 		})
 		if err != nil {
-			return nil, z, err
+			return nil, err
 		}
 	}
 	if sum != z.Digest || count != z.RRsets {
-		return nil, z, fmt.Errorf("zone %s at %d: content with %d RRsets has digest %s, not %d and %s: %w",
+		return nil, fmt.Errorf("zone %s at %d: content with %d RRsets has digest %s, not %d and %s: %w",
 			apex, z.changed, count, sum, z.RRsets, z.Digest, ErrCorrupt)
 	}
-	zone, err := b.Build()
-	return zone, z, err
+	return b.Build()
 }

@@ -24,7 +24,7 @@ func manyZones(b *testing.B, s *store.Store, count int) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	l := storetest.Log{Step: time.Millisecond}
 	for i := range count {
-		apex := fmt.Sprintf("zone-%d.%s.", i, []string{"com", "net", "org", "co.uk", "de"}[i%5])
+		apex := manyApex(i)
 		address := fmt.Sprintf("192.0.%d.%d", i>>8&255, i&255)
 		cs := storetest.Create(apex,
 			storetest.Set(apex, 3600, zones.TypeA, address),
@@ -102,4 +102,40 @@ func tableOctets(b *testing.B, dir string) (octets int64) {
 		b.Fatal(err)
 	}
 	return octets
+}
+
+// BenchmarkFindColdOfMany finds zones on disk, at random, in a partition of many, and a name in each.
+func BenchmarkFindColdOfMany(b *testing.B) {
+	opts := storetest.Options(b, b.TempDir())
+	opts.HotBytes = 1
+	s := storetest.New(b, opts)
+	const count = 125_000
+	manyZones(b, s, count)
+	if _, err := s.Open(0, storetest.TopicID); err != nil {
+		b.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(3, 4))
+	before := processorTime(b)
+	b.ReportAllocs()
+	b.ResetTimer()
+	var at zones.Location
+	for b.Loop() {
+		name := manyName(rng.IntN(count))
+		h := s.Find(name, zones.TypeA)
+		if h.Status != store.Here {
+			b.Fatal(h.Status, h.Err)
+		}
+		if err := h.View.Find(name, &at); err != nil || !at.Exact {
+			b.Fatal(err)
+		}
+		h.Release()
+	}
+	b.ReportMetric(float64((processorTime(b)-before).Microseconds())/float64(b.N), "cpu-µs/op")
+}
+
+// manyName is the www of a zone of manyZones.
+func manyName(i int) zones.Name { return zones.MustParseName("www." + manyApex(i)) }
+
+func manyApex(i int) string {
+	return fmt.Sprintf("zone-%d.%s.", i, []string{"com", "net", "org", "co.uk", "de"}[i%5])
 }

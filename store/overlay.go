@@ -241,6 +241,11 @@ func (r *reader) scan(from, end []byte, fn func(e entry) (more bool, err error))
 	}
 }
 
+// confine prepares scans of keys with a prefix, and no others from then on: only the tables that may have some are looked at.
+func (r *reader) confine(prefix []byte) {
+	r.it = r.txn.NewIterator(badger.IteratorOptions{AllVersions: true, Prefix: prefix})
+}
+
 // seekKey moves the iterator to the first key on disk that is at or after from, and not deleted, or to one at or after end.
 func (r *reader) seekKey(from, end []byte) {
 	if r.it == nil {

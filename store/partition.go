@@ -30,6 +30,8 @@ type Partition struct {
 	db      *badger.DB
 	log     zerolog.Logger
 
+	unread []tableFile // at the opening; until start
+
 	maxEntries int // of a transaction
 	maxBytes   int64
 
@@ -141,8 +143,12 @@ func readMeta(dir string) (m meta, topicID [16]byte, err error) {
 	return m, topicID, nil
 }
 
+// blockCache is what Badger keeps of a partition's blocks after decompressing them, in octets. Queries are served from hot zones, and what
+// they read of a cold one is in one block or two; this is for what changes read and write time after time.
+const blockCache = 512 << 10
+
 // badgerOptions are lean, since a node has many partitions. A transaction is at most 15% of the memtable, which
-// must hold the largest record (minTransaction).
+// must hold the largest record (minTransaction). Blocks are compressed: small zones are much alike, and take less than half.
 func badgerOptions(dir string, memTable int64, log zerolog.Logger) badger.Options {
 	return badger.DefaultOptions(dir).
 		WithLogger(badgerLog{log}).
@@ -154,8 +160,8 @@ func badgerOptions(dir string, memTable int64, log zerolog.Logger) badger.Option
 		WithNumLevelZeroTables(2).
 		WithNumLevelZeroTablesStall(6).
 		WithNumCompactors(2).
-		WithCompression(options.None).
-		WithBlockCacheSize(0).
+		WithCompression(options.Snappy).
+		WithBlockCacheSize(blockCache).
 		WithIndexCacheSize(0).
 		WithValueThreshold(valueThreshold).
 		WithValueLogFileSize(16 << 20).
@@ -174,40 +180,41 @@ const (
 )
 
 // damageTexts are of Badger's errors that speak of damage, which it does not wrap; others may pass.
-var damageTexts = []string{"checksum mismatch", "Invalid datakey id", "bad magic"}
+var damageTexts = []string{"checksum mismatch", "Invalid datakey id", "bad magic", "failed to decode compressed data"}
 
-// openDatabase opens the database in dir. Badger panics on some kinds of damage.
-func openDatabase(dir string, memTable int64, log zerolog.Logger) (db *badger.DB, err error) {
+// openDatabase opens the database in dir, and returns which of its tables are yet to be read through. Badger panics on some kinds
+// of damage.
+func openDatabase(dir string, memTable int64, log zerolog.Logger) (db *badger.DB, unread []tableFile, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			db, err = nil, fmt.Errorf("badger panicked: %v: %w", r, ErrCorrupt)
 		}
 	}()
 	if err := removeUnbegunLogs(dir); err != nil {
-		return nil, fmt.Errorf("open %s: %w", dir, err)
+		return nil, nil, fmt.Errorf("open %s: %w", dir, err)
 	}
 	// Nothing is encrypted, so it has no keys, and Badger makes it anew; damaged, it would only keep the database closed.
 	if err := os.Remove(filepath.Join(dir, keyRegistry)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("open %s: %w", dir, err)
+		return nil, nil, fmt.Errorf("open %s: %w", dir, err)
 	}
 	opts := badgerOptions(dir, memTable, log)
-	if err := verifyTables(dir, opts); err != nil {
-		return nil, fmt.Errorf("open %s: %w", dir, err)
+	if unread, err = verifyTables(dir, opts); err != nil {
+		return nil, nil, fmt.Errorf("open %s: %w", dir, err)
 	}
 	db, err = badger.OpenManaged(opts)
 	if err != nil {
 		err = fmt.Errorf("open %s: %w", dir, err)
 		for _, text := range damageTexts {
 			if strings.Contains(err.Error(), text) {
-				return nil, fmt.Errorf("%w: %w", err, ErrCorrupt)
+				return nil, nil, fmt.Errorf("%w: %w", err, ErrCorrupt)
 			}
 		}
-		return nil, err
+		return nil, nil, err
 	}
 	if db.MaxBatchSize() < minTransaction || db.MaxBatchCount() < minTransactionEntries {
-		return nil, errors.Join(errors.New("the memtable is too small for the largest record"), db.Close())
+		return nil, nil, errors.Join(errors.New("the memtable is too small for the largest record"), db.Close())
 	}
-	return db, nil
+	return db, unread, nil
 }
 
 // removeUnbegunLogs removes memtable logs without content: a crash between their creation and their first octet
@@ -270,7 +277,7 @@ func (s *Store) openPartition(number int32, topicID [16]byte) (*Partition, error
 	}
 	p.idle.L = &p.readMu
 	p.verified.Store(keptNone)
-	if p.db, err = openDatabase(filepath.Join(dir, badgerDir), s.opts.MemTableSize, p.log); err != nil {
+	if p.db, p.unread, err = openDatabase(filepath.Join(dir, badgerDir), s.opts.MemTableSize, p.log); err != nil {
 		return nil, err
 	}
 	// Badger takes what is below its limits; the rest is for the applied offset and the state.
@@ -355,6 +362,11 @@ func (p *Partition) CaughtUp() {
 
 // start begins what runs in the background.
 func (p *Partition) start() {
+	if len(p.unread) > 0 {
+		p.background.Add(1)
+		go p.verifyRest(p.unread, verifyAfter)
+		p.unread = nil
+	}
 	p.background.Add(1)
 	go p.collector()
 	p.wakeCollector <- struct{}{} // a crash may have left a dead generation
@@ -380,6 +392,19 @@ func (g progress) applied() Applied {
 
 // Zones returns the number of zones in the partition.
 func (p *Partition) Zones() int { return int(p.published.Load().zones) }
+
+// TableOctets is what the partition's tables take on disk. What was written last is in none yet.
+func (p *Partition) TableOctets() (octets int64) {
+	r, err := p.begin() // so that it is not closed meanwhile
+	if err != nil {
+		return 0
+	}
+	defer r.end()
+	for _, t := range p.db.Tables() {
+		octets += int64(t.OnDiskSize)
+	}
+	return octets
+}
 
 // Suspicious returns the first contradiction that was found in the partition's data; nil when none was.
 func (p *Partition) Suspicious() error {
@@ -415,6 +440,7 @@ func (p *Partition) begin() (session, error) {
 	if p.closed {
 		return session{}, ErrClosed
 	}
+	p.store.readings.Add(1)
 	at := p.published.Load()
 	p.readers[at.ts()]++
 	return session{reader: openReader(p.db, at.ts(), nil), p: p, at: at}, nil

@@ -69,7 +69,7 @@ func restoreChain(ctx context.Context, dir string, links iter.Seq2[io.Reader, er
 			err = errors.Join(fmt.Errorf("restore into %s: %w", dir, err), os.RemoveAll(work))
 		}
 	}()
-	db, err := openDatabase(filepath.Join(work, badgerDir), o.MemTableSize, o.Logger)
+	db, _, err := openDatabase(filepath.Join(work, badgerDir), o.MemTableSize, o.Logger)
 	if err != nil {
 		return info, err
 	}

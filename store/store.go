@@ -108,6 +108,10 @@ type Store struct {
 
 	tooLarge sync.Map // slots of zones of which sayTooLarge has spoken
 
+	readWhole uint64 // zones with at most so many RRsets are read whole: smallRRsets, but for tests
+	readings  atomic.Uint64
+	verifying chan struct{} // capacity 1: held by the partition whose tables are being read through
+
 	live atomic.Pointer[map[int32]*Partition] // a copy of partitions, for those who must not wait
 
 	mu         sync.RWMutex // guards what follows; held over nothing that waits
@@ -150,6 +154,8 @@ func New(opts Options) (*Store, error) {
 		},
 		hot:        newHotSet(opts.HotBytes),
 		turns:      newTurns(),
+		readWhole:  smallRRsets,
+		verifying:  make(chan struct{}, 1),
 		partitions: make(map[int32]*Partition),
 		opening:    make(map[int32]bool),
 	}
@@ -287,6 +293,7 @@ type Stats struct {
 	HotZones           int
 	HotBytes, HotLimit int64
 	ColdFinds          uint64 // finds that went to Badger
+	Readings           uint64 // positions opened for reading; nothing else reads Badger but applying
 	Loads, Evictions   uint64 // zones brought into memory, and put out of it
 }
 
@@ -295,6 +302,6 @@ func (s *Store) Stats() Stats {
 	return Stats{
 		Zones: s.hot.index.Len(), IndexBytes: s.hot.index.Bytes(),
 		HotZones: int(s.hot.count.Load()), HotBytes: s.hot.bytes.Load(), HotLimit: s.hot.limit,
-		ColdFinds: s.hot.cold.Load(), Loads: s.hot.loads.Load(), Evictions: s.hot.evictions.Load(),
+		ColdFinds: s.hot.cold.Load(), Readings: s.readings.Load(), Loads: s.hot.loads.Load(), Evictions: s.hot.evictions.Load(),
 	}
 }

@@ -8,12 +8,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/fb"
 	"github.com/dgraph-io/badger/v4/options"
 	"github.com/dgraph-io/badger/v4/pb"
 	"github.com/dgraph-io/badger/v4/table"
+	"github.com/klauspost/compress/s2"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -30,54 +33,76 @@ import (
 //	| entries … | where they begin, 4 each | how many 4 | checksum | its length 4 |
 //
 // where the index is a flatbuffer that says where each block is, a checksum is a message pb.Checksum, over all that is
-// before it but the index's length, and numbers are big-endian.
+// before it but the index's length, and numbers are big-endian. Blocks are compressed after that, each by itself; tables of
+// programs before it have theirs as they are.
 
-// verifyUpTo is how many octets of a partition's tables are read through before it is opened. Of more than that, only what
-// opening itself depends on: the rest is for scrubs.
+// verifyUpTo is how many octets of a partition's tables are read through before it is opened, as they are without compression. Of
+// more than that, only what opening itself depends on: the rest is read when the partition answers (verifyRest).
 const verifyUpTo = 64 << 20
 
-// verifyTables checks the tables of the database in dir. What is damaged is marked ErrCorrupt.
-func verifyTables(dir string, opts badger.Options) error {
+// tableFile is a table that the manifest names.
+type tableFile struct {
+	path       string
+	compressed bool
+}
+
+// verifyTables checks the tables of the database in dir, and returns those of which it has not read every block. What is damaged
+// is marked ErrCorrupt.
+func verifyTables(dir string, opts badger.Options) (unread []tableFile, err error) {
 	manifest, err := os.Open(filepath.Join(dir, badger.ManifestFilename))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil // a new database; or Badger finds tables that should not be there
+		return nil, nil // a new database; or Badger finds tables that should not be there
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	known, _, err := badger.ReplayManifestFile(manifest, opts.ExternalMagicVersion, opts)
 	if err = errors.Join(err, manifest.Close()); err != nil {
-		return fmt.Errorf("%s: %w: %w", badger.ManifestFilename, err, ErrCorrupt)
+		return nil, fmt.Errorf("%s: %w: %w", badger.ManifestFilename, err, ErrCorrupt)
 	}
 	var size int64
-	files := make([]string, 0, len(known.Tables))
+	files := make([]tableFile, 0, len(known.Tables))
 	for id, t := range known.Tables {
-		if t.Compression != options.None {
+		if t.Compression != options.None && t.Compression != options.Snappy {
 			continue // not one that this program wrote
 		}
-		file := table.NewFilename(id, dir)
-		info, err := os.Stat(file)
+		file := tableFile{table.NewFilename(id, dir), t.Compression == options.Snappy}
+		info, err := os.Stat(file.path)
 		if errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("table %s is missing: %w", filepath.Base(file), ErrCorrupt)
+			return nil, fmt.Errorf("table %s is missing: %w", filepath.Base(file.path), ErrCorrupt)
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		size += info.Size()
+		if file.compressed {
+			size += info.Size() // about
+		}
 		files = append(files, file)
 	}
-	slices.Sort(files)
+	slices.SortFunc(files, func(a, b tableFile) int { return strings.Compare(a.path, b.path) })
+	all := size <= verifyUpTo
 	for _, file := range files {
-		if err := verifyTable(file, size <= verifyUpTo); err != nil {
-			return fmt.Errorf("table %s: %w", filepath.Base(file), err)
+		if err := file.verify(all); err != nil {
+			return nil, err
 		}
+	}
+	if all {
+		return nil, nil
+	}
+	return files, nil
+}
+
+// verify checks the index of a table, and all of its blocks or the last.
+func (t tableFile) verify(all bool) error {
+	if err := t.check(all); err != nil {
+		return fmt.Errorf("table %s: %w", filepath.Base(t.path), err)
 	}
 	return nil
 }
 
-// verifyTable checks the index of a table, and all of its blocks or the last.
-func verifyTable(file string, all bool) (err error) {
-	f, err := os.Open(file)
+func (t tableFile) check(all bool) (err error) {
+	f, err := os.Open(t.path)
 	if err != nil {
 		return err
 	}
@@ -118,6 +143,7 @@ func verifyTable(file string, all bool) (err error) {
 		first = 0
 	}
 	blocks := window{f: f, end: end}
+	var room []byte // for a block as it was
 	for i := first; i < n; i++ {
 		var at fb.BlockOffset
 		if !index.Offsets(&at, i) || int64(at.Offset())+int64(at.Len()) > end {
@@ -127,12 +153,67 @@ func verifyTable(file string, all bool) (err error) {
 		if err != nil {
 			return err
 		}
+		if t.compressed {
+			if block, err = expand(room, block); err != nil {
+				return fmt.Errorf("block %d of %d: %w: %w", i, n, err, ErrCorrupt)
+			}
+			room = block[:cap(block)]
+		}
 		content, sum, ok := cutChecksum(block)
 		if !ok || crc32.Checksum(content, castagnoli) != sum {
 			return fmt.Errorf("checksum of block %d of %d: %w", i, n, ErrCorrupt)
 		}
 	}
 	return nil
+}
+
+// expand undoes the compression of a block, in room if that is enough.
+func expand(room, block []byte) ([]byte, error) {
+	size, err := s2.DecodedLen(block)
+	if err != nil {
+		return nil, err
+	}
+	if size > maxBlock {
+		return nil, fmt.Errorf("%d octets", size)
+	}
+	return s2.Decode(room, block)
+}
+
+// maxBlock is more than any block has, in octets: a value has at most 1 MiB, and only the first may be beyond the size of a block.
+const maxBlock = 4 << 20
+
+// verifyAfter is how long after its opening what was not read of a partition's tables is. Those who start it wait for other things then.
+const verifyAfter = 10 * time.Second
+
+// verifyRest reads the tables that the opening left unread, while the partition is used. One partition at a time does.
+func (p *Partition) verifyRest(unread []tableFile, wait time.Duration) {
+	defer p.background.Done()
+	select {
+	case <-time.After(wait):
+	case <-p.closing:
+		return
+	}
+	select {
+	case p.store.verifying <- struct{}{}:
+		defer func() { <-p.store.verifying }()
+	case <-p.closing:
+		return
+	}
+	for _, file := range unread {
+		select {
+		case <-p.closing:
+			return
+		default:
+		}
+		err := file.verify(true)
+		switch {
+		case errors.Is(err, os.ErrNotExist): // what was in it is in others by now
+		case errors.Is(err, ErrCorrupt):
+			_ = p.suspect("", err) // which says it to all
+		case err != nil:
+			p.log.Warn().Err(err).Msg("a table can't be verified")
+		}
+	}
 }
 
 func readAt(f *os.File, from, to int64) ([]byte, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sort"
 
+	"balefire/store/hotzone"
 	"balefire/zones"
 )
 
@@ -14,7 +15,16 @@ type coldView struct {
 	apex zones.Name
 	z    zoneState
 	node zones.Node // the apex node
+
+	whole *hotzone.Zone // all of it, when it is small; nil otherwise
 }
+
+// A small zone is read whole for each question: that is one scan where single names take several, and what was read is known to be all,
+// by its number and digest. Of larger ones only what is needed is read.
+const (
+	smallRRsets = 32
+	smallOctets = 4 << 10
+)
 
 var _ zones.View = (*coldView)(nil)
 
@@ -26,9 +36,10 @@ func (p *Partition) openCold(apex zones.Name) (v *coldView, err error) {
 	}
 	defer func() {
 		if caught := recover(); caught != nil {
-			v, err = nil, fmt.Errorf("reading panicked: %v: %w", caught, ErrCorrupt)
+			err = fmt.Errorf("reading panicked: %v: %w", caught, ErrCorrupt)
 		}
-		if v == nil {
+		if v == nil || err != nil {
+			v = nil
 			r.end()
 		}
 	}()
@@ -36,14 +47,20 @@ func (p *Partition) openCold(apex zones.Name) (v *coldView, err error) {
 	if err != nil || !ok {
 		return nil, err
 	}
-	node, err := readNode(r.reader, z.generation, spaceNames, apex, apex)
-	if err != nil {
+	v = &coldView{session: r, apex: apex, z: z}
+	if z.RRsets <= p.store.readWhole && z.Octets <= smallOctets {
+		r.confine(dataPrefix(nil, z.generation))
+		if v.whole, err = readAll(r.reader, apex, z); err != nil {
+			return nil, err
+		}
+		v.node = v.whole.Apex()
+	} else if v.node, err = readNode(r.reader, z.generation, spaceNames, apex, apex); err != nil {
 		return nil, err
 	}
-	if !node.Has(zones.TypeSOA) {
+	if !v.node.Has(zones.TypeSOA) {
 		return nil, fmt.Errorf("zone %s has no SOA: %w", apex, ErrCorrupt)
 	}
-	return &coldView{session: r, apex: apex, z: z, node: node}, nil
+	return v, nil
 }
 
 func (v *coldView) Apex() zones.Node { return v.node }
@@ -61,6 +78,9 @@ func (v *coldView) fail(err *error) {
 // Find implements zones.View.
 func (v *coldView) Find(n zones.Name, at *zones.Location) (err error) {
 	defer v.fail(&err)
+	if v.whole != nil {
+		return v.whole.Find(n, at)
+	}
 	*at = zones.Location{}
 	if !n.IsAtOrBelow(v.apex) {
 		return fmt.Errorf("%s is not in zone %s", n, v.apex)
@@ -126,6 +146,9 @@ func (v *coldView) nodeOf(owner zones.Name) (zones.Node, error) {
 // FindNSEC implements zones.View.
 func (v *coldView) FindNSEC(n zones.Name) (node zones.Node, err error) {
 	defer v.fail(&err)
+	if v.whole != nil {
+		return v.whole.FindNSEC(n)
+	}
 	owner, err := v.lastAtOrBefore(n, spaceNames, zones.TypeNSEC)
 	if err != nil || owner == "" {
 		return zones.Node{}, err
@@ -136,6 +159,9 @@ func (v *coldView) FindNSEC(n zones.Name) (node zones.Node, err error) {
 // FindNSEC3 implements zones.View.
 func (v *coldView) FindNSEC3(n zones.Name) (node zones.Node, err error) {
 	defer v.fail(&err)
+	if v.whole != nil {
+		return v.whole.FindNSEC3(n)
+	}
 	if !v.z.Hashed {
 		return zones.Node{}, nil
 	}

@@ -202,31 +202,47 @@ func TestScrubFindsDamage(t *testing.T) {
 }
 
 func TestDamageIsNotAbsence(t *testing.T) {
-	opts := storetest.Options(t, t.TempDir())
-	s, p := storetest.Open(t, opts)
-	var l storetest.Log
-	l.Add(t, storetest.Create("example.", storetest.Set("www.example.", 60, zones.TypeA, "192.0.2.1")))
-	apply(t, p, l.Records)
-	if err := p.Close(); err != nil {
-		t.Fatal(err)
-	}
-	damage(t, opts.Dir, func(txn *badger.Txn, keys [][]byte) error {
-		for _, key := range keys {
-			if key[0] == 'd' && bytes.Contains(key, []byte("www")) {
-				return txn.Set(key, []byte("rotten"))
+	for what, test := range map[string]struct {
+		whole uint64 // zones with so many RRsets are read whole
+		rot   func(txn *badger.Txn, key []byte) error
+	}{
+		"a value, the zone read whole":          {32, func(txn *badger.Txn, key []byte) error { return txn.Set(key, []byte("rotten")) }},
+		"a value, read by itself":               {0, func(txn *badger.Txn, key []byte) error { return txn.Set(key, []byte("rotten")) }},
+		"a key is missing, the zone read whole": {32, func(txn *badger.Txn, key []byte) error { return txn.Delete(key) }},
+	} {
+		t.Run(what, func(t *testing.T) {
+			opts := storetest.Options(t, t.TempDir())
+			s, p := storetest.Open(t, opts)
+			s.ReadWhole(test.whole)
+			var l storetest.Log
+			l.Add(t, storetest.Create("example.", storetest.Set("www.example.", 60, zones.TypeA, "192.0.2.1")))
+			apply(t, p, l.Records)
+			if err := p.Close(); err != nil {
+				t.Fatal(err)
 			}
-		}
-		return errors.New("no such key")
-	})
-	if _, err := s.Open(0, storetest.TopicID); err != nil {
-		t.Fatal(err)
+			damage(t, opts.Dir, func(txn *badger.Txn, keys [][]byte) error {
+				for _, key := range keys {
+					if key[0] == 'd' && bytes.Contains(key, []byte("www")) {
+						return test.rot(txn, key)
+					}
+				}
+				return errors.New("no such key")
+			})
+			if _, err := s.Open(0, storetest.TopicID); err != nil {
+				t.Fatal(err)
+			}
+			h := s.Find(name("www.example."), zones.TypeA)
+			defer h.Release()
+			err := h.Err
+			var at zones.Location
+			if h.Status == store.Here {
+				err = h.View.Find(name("www.example."), &at)
+			}
+			if !errors.Is(err, store.ErrCorrupt) {
+				t.Errorf("%s, found %+v, %v", h.Status, at, err)
+			}
+		})
 	}
-	h := s.Find(name("www.example."), zones.TypeA)
-	var at zones.Location
-	if err := h.View.Find(name("www.example."), &at); !errors.Is(err, store.ErrCorrupt) {
-		t.Errorf("found %+v, %v", at, err)
-	}
-	h.Release()
 }
 
 func TestSnapshot(t *testing.T) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -87,11 +88,13 @@ func (b *bench) startOne(ctx context.Context, s *server, site site) error {
 	}
 	limit, cancel := context.WithTimeout(ctx, b.patience)
 	defer cancel()
-	if err := s.await(limit, probes); err != nil {
+	said := make(chan error, 1)
+	go func() { said <- s.awaitReadiness(limit) }()
+	if err := errors.Join(s.await(limit, probes), <-said); err != nil {
 		return err
 	}
 	progress("%s answers after %s", s.name, seconds(s.all))
-	if _, ok := s.peer.(balefire); ok && site.hot != "" {
+	if _, ok := s.peer.(balefire); ok && site.warm {
 		if err := s.hot(ctx, len(site.zones)); err != nil {
 			return err
 		}
@@ -99,6 +102,16 @@ func (b *bench) startOne(ctx context.Context, s *server, site site) error {
 		progress("%s answers from memory after %s", s.name, seconds(s.inMemory))
 	}
 	return nil
+}
+
+// awaitReadiness notes when a server that says so was ready; others are when they answer.
+func (s *server) awaitReadiness(ctx context.Context) error {
+	if _, ok := s.peer.(balefire); !ok {
+		return nil
+	}
+	err := s.ready(ctx)
+	s.readyAfter = time.Since(s.started)
+	return err
 }
 
 func (c *contest) stop() {

@@ -30,6 +30,7 @@ type settings struct {
 	names         int
 	zones         int
 	large         int
+	imported      string
 	registryNames int
 	hot           string
 	idle          int
@@ -46,6 +47,7 @@ var parts = []struct {
 	run   func(*bench, context.Context) error
 }{
 	{[]string{"own"}, (*bench).own},
+	{[]string{"cold"}, (*bench).cold},
 	{[]string{"apply"}, (*bench).apply},
 	{[]string{"udp", "tcp", "tls"}, (*bench).answers},
 	{[]string{"cores"}, (*bench).cores},
@@ -59,12 +61,13 @@ func main() {
 	var s settings
 	var echo string
 	flag.StringVar(&program, "balefire", program, "the program to measure")
-	flag.StringVar(&s.parts, "parts", "udp|tcp|tls|cores|zones|writes|large", "what to measure: udp, tcp, tls, cores, zones, writes, large, and of Balefire alone own, apply and gc")
+	flag.StringVar(&s.parts, "parts", "udp|tcp|tls|cores|zones|writes|large", "what to measure: udp, tcp, tls, cores, zones, writes, large, and of Balefire alone own, apply, gc, and cold, for more zones than fit into memory")
 	flag.StringVar(&s.servers, "servers", "", "only servers whose names have one of these in them, as in NSD|Knot; Balefire and the floor always")
 	flag.StringVar(&s.parent, "dir", "", "directory for zones and servers, removed afterwards (default: one for temporary files)")
 	flag.IntVar(&s.names, "names", 100_000, "names in the large zone")
 	flag.IntVar(&s.zones, "zones", 100_000, "zones in the fleet")
 	flag.IntVar(&s.large, "large", 1_000_000, "own: names in the zone that is imported; 0 leaves that out")
+	flag.StringVar(&s.imported, "imported", "", "cold: a data directory of Balefire's that has the fleet already, which is used as it is")
 	flag.IntVar(&s.registryNames, "delegations", 2_000_000, "large: delegations in the zone")
 	flag.StringVar(&s.hot, "hot", "1GiB", "large, gc: Balefire's memory for zones")
 	flag.IntVar(&s.idle, "idle", 10_000, "idle TCP or TLS connections beside those that ask")
@@ -119,6 +122,11 @@ func run(ctx context.Context, s settings, echo string) error {
 	if program, err = filepath.Abs(program); err != nil {
 		return err
 	}
+	if s.imported != "" {
+		if b.imported, err = filepath.Abs(s.imported); err != nil {
+			return err
+		}
+	}
 	if err := allowFiles(b.idle + 2000); err != nil {
 		return err
 	}
@@ -130,7 +138,7 @@ func run(ctx context.Context, s settings, echo string) error {
 		return err
 	}
 	fmt.Printf("%s, on %s.\n`balefire-bench %s`\n\n", time.Now().UTC().Format("2006-01-02 15:04"), machine(), strings.Join(os.Args[1:], " "))
-	if b.serverCPU >= 0 && slices.ContainsFunc([]string{"udp", "tcp", "tls", "zones", "large", "gc"}, b.wants) {
+	if b.serverCPU >= 0 && slices.ContainsFunc([]string{"udp", "tcp", "tls", "zones", "large", "gc", "cold"}, b.wants) {
 		fmt.Printf("Servers that answer are pinned to processor %d, the load to processor %d.\n\n", b.serverCPU, b.clientCPU)
 	}
 	for _, p := range parts {

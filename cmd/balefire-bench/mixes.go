@@ -31,6 +31,10 @@ type edns struct {
 
 func existing(rng *rand.Rand, names int) string { return host(rng.IntN(names)) + "." + largeApex }
 
+func isNameError(m *dns.Msg) bool { return m.Rcode == dns.RcodeNameError && len(m.Ns) > 0 }
+
+func isRefused(m *dns.Msg) bool { return m.Rcode == dns.RcodeRefused }
+
 func hasAnswer(m *dns.Msg) bool { return m.Rcode == dns.RcodeSuccess && len(m.Answer) > 0 }
 
 // The first is also that of the loads at fixed rates, and of TCP.
@@ -46,7 +50,7 @@ var mixes = []mix{
 			return existing(rng, names)
 		},
 		right: func(m *dns.Msg) bool {
-			return hasAnswer(m) || m.Rcode == dns.RcodeNameError && len(m.Ns) > 0
+			return hasAnswer(m) || isNameError(m)
 		},
 	},
 	{

@@ -26,7 +26,7 @@ func (b *bench) fleet(ctx context.Context) error {
 		t := &table{
 			title: fmt.Sprintf("%d zones of six records", b.zones),
 			head: []string{
-				"server", "prepared in", "first right answer after", "all probes answered after", "MB then", "one zone more", "MB after the queries",
+				"server", "prepared in", "first right answer after", "all probes answered after", "ready after", "MB then", "one zone more", "MB after the queries",
 			},
 			notes: slices.Clone(c.notes),
 		}
@@ -105,14 +105,16 @@ func (c *contest) fleetRows(ctx context.Context, t *table) error {
 		if s.prepared > 50*time.Millisecond { // more than writing a configuration
 			prepared = seconds(s.prepared)
 		}
+		ready := none
 		if _, ok := s.peer.(balefire); ok {
+			ready = seconds(s.readyAfter)
 			size, err := diskUsage(s.path("data"))
 			if err != nil {
 				return err
 			}
 			t.note("%s: %s MB on disk", s.name, megabytes(size))
 		}
-		t.row(s.name, prepared, seconds(s.first), seconds(s.all), megabytes(u.memory), added)
+		t.row(s.name, prepared, seconds(s.first), seconds(s.all), ready, megabytes(u.memory), added)
 	}
 	return nil
 }

@@ -36,6 +36,7 @@ type site struct {
 	updates     bool     // its zones may be changed while it runs
 	cert, key   string   // files for TLS; empty for none
 	hot         string   // Balefire's memory for zones, as its option has it; "" for the default
+	warm        bool     // Balefire is to have all zones in memory
 	pace        string   // GOGC of Balefire; "" for its own
 }
 

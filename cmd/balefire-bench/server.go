@@ -31,6 +31,8 @@ type server struct {
 	watch    *watch        // of its memory since the start
 	first    time.Duration // from the start to the first right answer to any probe
 	all      time.Duration // … to all probes
+
+	readyAfter time.Duration // Balefire's, from the start to when it says that it is
 }
 
 // path returns that of a file in the server's directory.

@@ -11,7 +11,7 @@ import (
 const garbageRoom = 24 << 20
 
 // paceInterval is how often it is looked whether partitions have come or gone.
-const paceInterval = 5 * time.Second
+const paceInterval = 250 * time.Millisecond
 
 // keepPace makes the garbage collector run as often as if the databases' write buffers were not there, until ctx ends. They are
 // large, mostly untouched, and counted in the heap whose double the collector would wait for by default.

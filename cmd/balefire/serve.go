@@ -28,8 +28,8 @@ import (
 )
 
 const (
-	// readyPatience is how long DNS waits for the node to be ready before it answers from what is open: one damaged
-	// partition must not silence the others.
+	// readyPatience is how long a start waits for the node to be ready before it says that it has begun all the same: one damaged
+	// partition must not have it taken for one that hangs.
 	readyPatience = 30 * time.Second
 	// stuckPatience is how long it waits while what is in the way stays the same: a node that catches up says something
 	// else all the time, a damaged partition does not.
@@ -64,7 +64,7 @@ come from flags, the environment and --config, in this order; 'balefire config s
 	return cmd
 }
 
-// serve runs a node until ctx ends: log and store, then HTTP, so that it can be asked why it is not ready, then DNS.
+// serve runs a node until ctx ends: log and store, HTTP, so that it can be asked why it is not ready, and DNS.
 // What began last ends first.
 func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logger zerolog.Logger) (err error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
@@ -104,8 +104,6 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 		return err
 	}
 	defer func() { err = errors.Join(err, node.Close()) }()
-
-	metrics.MustRegister(storeMetrics{node.Store()})
 
 	// Large imports are sorted beside the data: /tmp may be memory.
 	scratch := filepath.Join(cfg.DataDir, "tmp")
@@ -155,7 +153,8 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	}
 	defer func() { err = errors.Join(err, withPatience(api.Shutdown)) }()
 
-	waitUntilReady(ctx, node, logger)
+	// DNS begins before the partitions are open: what is of one that is not, or could be, is answered with SERVFAIL, and nobody is sent here
+	// yet who asks for readiness.
 	server, err := dnsserver.New(dnsserver.Options{
 		Listen: cfg.DNS.Listen, ListenTLS: cfg.DNS.TLS.Listen, Certificate: certificate.Certificate,
 		Zones: node, Elsewhere: node,
@@ -180,15 +179,17 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	var work sync.WaitGroup
 	defer func() { stop(); work.Wait() }()
 	secrets := cookieKeeper{cfg: cfg, log: node.Log(), server: server, logger: part(logger, "cookies")}
+	work.Go(func() { secrets.run(working) })
+	work.Go(func() { keepPace(working, node.Store().WriteBuffers) })
+	work.Go(func() { view.tellReadiness(working) })
+
+	waitUntilReady(ctx, node, logger)
 	manager := newSupervisor()
 	manager.tell("READY=1")
-	work.Go(func() { secrets.run(working) })
 	if len(cfg.DNS.TLS.Listen) > 0 {
 		work.Go(func() { followCertificate(working, certificate, part(logger, "dns")) })
 	}
 	work.Go(func() { manager.watch(working, func() { ready() }) })
-	work.Go(func() { view.tellReadiness(working) })
-	work.Go(func() { keepPace(working, node.Store().WriteBuffers) })
 
 	url := "http://" + api.Addr().String()
 	if sample != "" {

@@ -135,6 +135,31 @@ func TestDamagedCopyIsMadeAnew(t *testing.T) {
 	}
 }
 
+// TestAnswersBeforeAllIsOpen: what is open is answered while the start still waits for the rest, which is not denied, and nobody is told that the
+// node is ready.
+func TestAnswersBeforeAllIsOpen(t *testing.T) {
+	t.Parallel()
+	n := damaged(t, func(dir string, partition int) { // not damaged, but of a version that is still to come
+		file := filepath.Join(dir, "partitions", fmt.Sprintf("%03d", partition), "META")
+		newer := fmt.Sprintf("{\"format\":99,\"partition\":%d,\"topic_id\":\"\"}\n", partition)
+		if err := os.WriteFile(file, []byte(newer), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	})
+	awaitAnswers(n)
+	if strings.Contains(n.Said(), "is ready.") {
+		t.Errorf("no answer before all that can be was open\n%s", n.Log())
+	}
+	if _, status := n.health(); status != 503 {
+		t.Errorf("/readyz: %d", status)
+	}
+	for _, name := range []string{"example.com", "mail.example.com", "nothing.example.com"} {
+		if out := n.dig(name, "A"); !strings.Contains(out, "status: SERVFAIL") {
+			t.Errorf("of a partition that is not open:\n%s", out)
+		}
+	}
+}
+
 // TestDamagedDatabase: whatever becomes of a partition whose database can't be opened, it is said where, the others
 // are answered, and what is in it is never denied.
 func TestDamagedDatabase(t *testing.T) {
