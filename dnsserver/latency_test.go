@@ -9,16 +9,17 @@ import (
 // TestLatency: one batch in so many is timed, and each query that was put off.
 func TestLatency(t *testing.T) {
 	h := newHosted(t)
+	slow := []string{"a.slow.example.com.", "b.slow.example.com."}
+	release := []func(){h.wait(slow[0]), h.wait(slow[1])}
 	s := start(t, Options{Zones: h})
 	c := dial(t, "udp", s.testAddr())
 	for range 2 * sampleEvery {
 		c.ask(question("www.example.com.", dns.TypeA)) // each is a batch of its own
 	}
-	for _, name := range []string{"a.slow.example.com.", "b.slow.example.com."} {
-		release := h.wait(name)
+	for i, name := range slow {
 		c.send(pack(t, question(name, dns.TypeA)))
 		<-h.waiting
-		release()
+		release[i]()
 		c.receive()
 	}
 	stop(t, s)

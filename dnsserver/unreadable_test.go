@@ -2,6 +2,7 @@ package dnsserver
 
 import (
 	"bytes"
+	"fmt"
 	"path/filepath"
 	"testing"
 
@@ -20,26 +21,32 @@ func TestUnreadableIsNotAbsent(t *testing.T) {
 		name    string
 		kind    byte // of the keys that are damaged, as store/keys.go has them
 		holding string
+		others  int // RRsets that the zone has besides: a small one is read whole
 		unknown []asked
 		known   map[asked]int // and their RCODE
 	}{
 		{
-			"an RRset", 'd', "www",
+			"an RRset", 'd', "www", 50,
 			[]asked{ask("www.example.", dns.TypeA), ask("www.example.", dns.TypeAAAA), ask("x.www.example.", dns.TypeA), ask("alias.example.", dns.TypeA)},
 			map[asked]int{ask("example.", dns.TypeNS): dns.RcodeSuccess, ask("no.example.", dns.TypeA): dns.RcodeNameError},
 		},
 		{
-			"a delegation", 'd', "child",
+			"an RRset of a small zone", 'd', "www", 0,
+			[]asked{ask("www.example.", dns.TypeA), ask("example.", dns.TypeNS), ask("no.example.", dns.TypeA)},
+			map[asked]int{ask("other.", dns.TypeSOA): dns.RcodeSuccess, ask("elsewhere.", dns.TypeA): dns.RcodeRefused},
+		},
+		{
+			"a delegation", 'd', "child", 50,
 			[]asked{ask("child.example.", dns.TypeA), ask("a.child.example.", dns.TypeA), ask("child.example.", dns.TypeDS)},
 			map[asked]int{ask("www.example.", dns.TypeA): dns.RcodeSuccess},
 		},
 		{
-			"a wildcard", 'd', "*\x00",
+			"a wildcard", 'd', "*\x00", 50,
 			[]asked{ask("any.wild.example.", dns.TypeTXT), ask("any.wild.example.", dns.TypeA)},
 			map[asked]int{ask("www.example.", dns.TypeA): dns.RcodeSuccess, ask("wild.example.", dns.TypeA): dns.RcodeSuccess},
 		},
 		{
-			"the state of the zone", 'z', "example",
+			"the state of the zone", 'z', "example", 50,
 			[]asked{ask("example.", dns.TypeSOA), ask("www.example.", dns.TypeA), ask("no.example.", dns.TypeA)},
 			map[asked]int{ask("other.", dns.TypeSOA): dns.RcodeSuccess, ask("elsewhere.", dns.TypeA): dns.RcodeRefused},
 		},
@@ -50,10 +57,14 @@ func TestUnreadableIsNotAbsent(t *testing.T) {
 			s, p := storetest.Open(t, opts)
 			var l storetest.Log
 			l.Add(t, storetest.Create("other."))
-			l.Add(t, storetest.Create(
-				"example.", storetest.Set("www.example.", 60, zones.TypeA, "192.0.2.1"), storetest.Set("alias.example.", 60, zones.TypeCNAME, "www.example."),
+			content := []zones.RRset{
+				storetest.Set("www.example.", 60, zones.TypeA, "192.0.2.1"), storetest.Set("alias.example.", 60, zones.TypeCNAME, "www.example."),
 				storetest.Set("child.example.", 60, zones.TypeNS, "ns.elsewhere."), storetest.Set("*.wild.example.", 60, zones.TypeTXT, `"w"`),
-			))
+			}
+			for i := range tt.others {
+				content = append(content, storetest.Set(fmt.Sprintf("host%d.example.", i), 60, zones.TypeA, "192.0.2.2"))
+			}
+			l.Add(t, storetest.Create("example.", content...))
 			if _, err := p.Apply(l.Records); err != nil {
 				t.Fatal(err)
 			}

@@ -68,7 +68,10 @@ func TestDNSOverTLS(t *testing.T) {
 		t.Errorf("with files that are exchanged: %v\n%s", err, bad.Log())
 	}
 	n := start(t, args(cert, key)...)
-	contains(t, "what it says of itself", n.Said(), "DNS    "+addr+" (TLS)")
+	said := "DNS    " + addr + " (TLS)"
+	if err := n.Await(time.Minute, "what it says of itself", func() bool { return strings.Contains(n.Said(), said) }); err != nil {
+		t.Errorf("it has not said %q: %v\n%s", said, err, n.Said())
+	}
 	n.cli("zone", "create", "example.com.", "--ns", "ns1.example.net.")
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
