@@ -4,28 +4,36 @@ import (
 	"context"
 	"os"
 	"runtime/debug"
+	"runtime/metrics"
 	"time"
 )
 
-// garbageRoom is how much garbage may pile up, in octets, on a node with little in memory.
-const garbageRoom = 24 << 20
+const (
+	// garbageRoom is how much garbage may pile up, in octets, on a node with little in memory.
+	garbageRoom = 24 << 20
+	// garbagePart is which part of what is in use may pile up on others. Half as much room costs twice as much collecting: with many zones in
+	// memory a collection visits each.
+	garbagePart = 3
+	// paceInterval is how often it is looked how much is in use.
+	paceInterval = 250 * time.Millisecond
+)
 
-// paceInterval is how often it is looked whether partitions have come or gone.
-const paceInterval = 250 * time.Millisecond
-
-// keepPace makes the garbage collector run as often as if the databases' write buffers were not there, until ctx ends. They are
-// large, mostly untouched, and counted in the heap whose double the collector would wait for by default.
+// keepPace makes the garbage collector run as often as garbageRoom and garbagePart say, until ctx ends. The databases' write buffers don't
+// count as in use: they are large, mostly untouched, and in the heap whose double the collector would wait for by default.
 // An operator's GOGC is left alone.
 func keepPace(ctx context.Context, writeBuffers func() int64) {
 	if _, set := os.LookupEnv("GOGC"); set {
 		return
 	}
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	tick := time.NewTicker(paceInterval)
 	defer tick.Stop()
-	for before := int64(-1); ; {
-		if now := writeBuffers(); now != before {
-			debug.SetGCPercent(int(100 * garbageRoom / (garbageRoom + now)))
-			before = now
+	for percent := 0; ; {
+		metrics.Read(live)
+		now := gcPercent(int64(live[0].Value.Uint64()), writeBuffers())
+		if 10*now < 9*percent || 9*now > 10*percent { // setting it stops all for a moment
+			debug.SetGCPercent(now)
+			percent = now
 		}
 		select {
 		case <-tick.C:
@@ -33,4 +41,11 @@ func keepPace(ctx context.Context, writeBuffers func() int64) {
 			return
 		}
 	}
+}
+
+// gcPercent returns the GOGC for a heap of which so many octets were reachable when it was last collected, write buffers among them.
+func gcPercent(live, writeBuffers int64) int {
+	live = max(live, writeBuffers+garbageRoom) // before the first collection nothing is known
+	room := max(garbageRoom, (live-writeBuffers)/garbagePart)
+	return int(100 * room / live)
 }
