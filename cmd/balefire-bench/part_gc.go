@@ -66,7 +66,7 @@ func (b *bench) collection(ctx context.Context) error {
 	return t.write(os.Stdout)
 }
 
-// heat asks for every zone of the fleet until all are in memory.
+// heat asks for every zone of the fleet until all are in memory, or no more have room there, which is an error.
 func (b *bench) heat(ctx context.Context, s *server) error {
 	progress("bringing %d zones into memory", b.zones)
 	queries := make([][]byte, b.zones)
@@ -78,11 +78,14 @@ func (b *bench) heat(ctx context.Context, s *server) error {
 		if _, err := (load.UDP{Server: s.addr, Queries: queries, Sockets: 4, Window: 48, Batch: 48, Length: b.slice, CPU: b.clientCPU, Start: int(time.Since(began)) % len(queries)}).Run(); err != nil {
 			return err
 		}
-		hot, err := s.metrics("balefire_store_hot_zones")
+		hot, err := s.metrics("balefire_store_hot_zones", "balefire_store_evictions_total")
 		if err != nil {
 			return err
 		}
-		if int(hot["balefire_store_hot_zones"]) == b.zones {
+		if hot["balefire_store_evictions_total"] > 0 {
+			return fmt.Errorf("%s: memory has room for %.0f zones", s.name, hot["balefire_store_hot_zones"])
+		}
+		if int(hot["balefire_store_hot_zones"]) >= b.zones {
 			progress("in memory after %s", seconds(time.Since(began)))
 			return nil
 		}

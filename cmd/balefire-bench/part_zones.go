@@ -33,13 +33,22 @@ func (b *bench) fleet(ctx context.Context) error {
 		if err := c.fleetRows(ctx, t); err != nil {
 			return err
 		}
-		// Twice: zones may come into memory when they are asked for.
-		for _, name := range []string{"", ", again"} {
-			m := fleetMix
-			m.name += name
-			if _, err := c.mix(ctx, m, b.zones, 0, sum); err != nil {
-				return err
+		// Once as they come into memory when they are asked for, and once as they are there.
+		if _, err := c.mix(ctx, fleetMix, b.zones, 0, sum); err != nil {
+			return err
+		}
+		for _, s := range c.servers {
+			if _, ok := s.peer.(balefire); !ok {
+				continue
 			}
+			if err := b.heat(ctx, s); err != nil {
+				c.notes = append(c.notes, err.Error())
+			}
+		}
+		again := fleetMix
+		again.name += ", in memory"
+		if _, err := c.mix(ctx, again, b.zones, 0, sum); err != nil {
+			return err
 		}
 		for i, s := range c.competitors() {
 			memory := none
