@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -229,23 +230,6 @@ func tlsServer(t *testing.T, most int) netip.AddrPort {
 	return streamServer(t, most, func(c net.Conn) net.Conn { return tls.Server(c, config) })
 }
 
-func TestTLS(t *testing.T) {
-	for name, most := range map[string]int{"kept": 0, "ended after 20 answers": 20} {
-		t.Run(name, func(t *testing.T) {
-			got, err := TCP{Server: tlsServer(t, most), TLS: true, Queries: [][]byte{query}, Connections: 3, Window: 8, Length: 300 * time.Millisecond, CPU: -1}.Run()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got.Received == 0 || got.Sent != got.Received+got.Lost || got.RCodes[0] != got.Received {
-				t.Errorf("sent %d, received %d, lost %d, by code %v", got.Sent, got.Received, got.Lost, got.RCodes)
-			}
-			if (got.Reconnects > 0) != (most > 0) {
-				t.Errorf("connected anew %d times", got.Reconnects)
-			}
-		})
-	}
-}
-
 func TestHandshakes(t *testing.T) {
 	for _, resume := range []bool{false, true} {
 		got, err := Handshakes{Server: tlsServer(t, 0), Query: query, Resume: resume, Length: 100 * time.Millisecond, CPU: -1}.Run()
@@ -255,20 +239,22 @@ func TestHandshakes(t *testing.T) {
 	}
 }
 
-func TestTCP(t *testing.T) {
+func TestStreams(t *testing.T) {
 	for name, most := range map[string]int{"kept": 0, "ended after 20 answers": 20} {
-		t.Run(name, func(t *testing.T) {
-			got, err := TCP{Server: tcpServer(t, most), Queries: [][]byte{query}, Connections: 3, Window: 8, Length: 300 * time.Millisecond, CPU: -1}.Run()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got.Received == 0 || got.Sent != got.Received+got.Lost || got.RCodes[0] != got.Received {
-				t.Errorf("sent %d, received %d, lost %d, by code %v", got.Sent, got.Received, got.Lost, got.RCodes)
-			}
-			if (got.Reconnects > 0) != (most > 0) {
-				t.Errorf("connected anew %d times", got.Reconnects)
-			}
-		})
+		for secure, server := range map[bool]func(*testing.T, int) netip.AddrPort{false: tcpServer, true: tlsServer} {
+			t.Run(fmt.Sprintf("%s, TLS %v", name, secure), func(t *testing.T) {
+				got, err := TCP{Server: server(t, most), TLS: secure, Queries: [][]byte{query}, Connections: 3, Window: 8, Length: 300 * time.Millisecond, CPU: -1}.Run()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got.Received == 0 || got.Sent != got.Received+got.Lost || got.RCodes[0] != got.Received {
+					t.Errorf("sent %d, received %d, lost %d, by code %v", got.Sent, got.Received, got.Lost, got.RCodes)
+				}
+				if (got.Reconnects > 0) != (most > 0) {
+					t.Errorf("connected anew %d times", got.Reconnects)
+				}
+			})
+		}
 	}
 }
 
