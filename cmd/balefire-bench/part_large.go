@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -40,7 +41,7 @@ func (b *bench) registry(ctx context.Context) error {
 	}
 	s := site{
 		zones: []zone{large, small}, probes: []string{host(1) + "." + registryApex, host(1) + "." + smallRegistryApex},
-		cpu: b.serverCPU, updates: true, hot: b.hot, warm: true,
+		cpu: b.serverCPU, updates: true, hot: cmp.Or(b.hot, hotBudget), warm: true,
 	}
 	c, err := b.contend(ctx, s, append([]peer{echoes{}}, registries...))
 	defer c.stop()

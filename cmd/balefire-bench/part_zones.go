@@ -17,7 +17,7 @@ func (b *bench) fleet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s := site{zones: all, cpu: b.serverCPU}
+	s := site{zones: all, cpu: b.serverCPU, hot: b.hot}
 	for i := range min(16, b.zones) {
 		s.probes = append(s.probes, "www."+fleetApex(i*b.zones/16))
 	}
