@@ -137,6 +137,23 @@ func (p *Partition) load(apex zones.Name) (err error) {
 	return nil
 }
 
+// keepWhole puts a zone that was read whole for a question into memory, and reports whether it has: not when anything was published
+// since, or is just being. It does not wait.
+func (p *Partition) keepWhole(v *coldView) bool {
+	if v.whole == nil || !p.viewMu.TryLock() {
+		return false
+	}
+	defer p.viewMu.Unlock()
+	p.readMu.Lock()
+	closed := p.closed
+	p.readMu.Unlock()
+	if closed || p.published.Load() != v.at { // under viewMu nothing is published
+		return false
+	}
+	p.store.hot.install(newHotEntry(v.whole, p, v.z.changed))
+	return true
+}
+
 // readWhole reads a zone into memory; nil when it is not there, or too large.
 func (p *Partition) readWhole(apex zones.Name, slot uint32) (*hotzone.Zone, zoneState, error) {
 	r, err := p.begin()
