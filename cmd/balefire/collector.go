@@ -11,14 +11,14 @@ import (
 const (
 	// garbageRoom is how much garbage may pile up, in octets, on a node with little in memory.
 	garbageRoom = 24 << 20
-	// garbagePart is which part of what is in use may pile up on others. Half as much room costs twice as much collecting: with many zones in
-	// memory a collection visits each.
-	garbagePart = 3
+	// garbagePercent is how much of what is in use may pile up on others. Half as much room costs twice as much collecting: with many zones
+	// in memory a collection visits each.
+	garbagePercent = 75
 	// paceInterval is how often it is looked how much is in use.
 	paceInterval = 250 * time.Millisecond
 )
 
-// keepPace makes the garbage collector run as often as garbageRoom and garbagePart say, until ctx ends. The databases' write buffers don't
+// keepPace makes the garbage collector run as often as garbageRoom and garbagePercent say, until ctx ends. The databases' write buffers don't
 // count as in use: they are large, mostly untouched, and in the heap whose double the collector would wait for by default.
 // An operator's GOGC is left alone.
 func keepPace(ctx context.Context, writeBuffers func() int64) {
@@ -46,6 +46,6 @@ func keepPace(ctx context.Context, writeBuffers func() int64) {
 // gcPercent returns the GOGC for a heap of which so many octets were reachable when it was last collected, write buffers among them.
 func gcPercent(live, writeBuffers int64) int {
 	live = max(live, writeBuffers+garbageRoom) // before the first collection nothing is known
-	room := max(garbageRoom, (live-writeBuffers)/garbagePart)
+	room := max(garbageRoom, (live-writeBuffers)*garbagePercent/100)
 	return int(100 * room / live)
 }

@@ -12,9 +12,9 @@ func TestGCPercent(t *testing.T) {
 		{"nothing collected yet", 0, 0, 24},
 		{"a small node", 30 * mb, 0, 24},
 		{"large buffers, still untouched", 0, 160 * mb, 24},
-		{"large buffers and few zones", 200 * mb, 160 * mb, 24},
-		{"many zones", 660 * mb, 60 * mb, 200},
-		{"only zones", 900 * mb, 0, 300},
+		{"large buffers and few zones", 190 * mb, 160 * mb, 24},
+		{"many zones", 660 * mb, 60 * mb, 450},
+		{"only zones", 900 * mb, 0, 675},
 	} {
 		live := max(tt.live, tt.buffers+garbageRoom)
 		room := live * int64(gcPercent(tt.live, tt.buffers)) / 100 / mb
