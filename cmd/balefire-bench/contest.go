@@ -62,7 +62,7 @@ func (b *bench) chosen(name string) bool {
 		return true
 	}
 	for want := range strings.SplitSeq(b.settings.servers, "|") {
-		if want != "" && strings.Contains(strings.ToLower(name), strings.ToLower(want)) {
+		if want != "" && strings.HasPrefix(strings.ToLower(name), strings.ToLower(want)) {
 			return true
 		}
 	}

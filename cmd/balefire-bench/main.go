@@ -62,7 +62,7 @@ func main() {
 	var echo string
 	flag.StringVar(&program, "balefire", program, "the program to measure")
 	flag.StringVar(&s.parts, "parts", "udp|tcp|tls|cores|zones|writes|large", "what to measure: udp, tcp, tls, cores, zones, writes, large, and of Balefire alone own, apply, gc, and cold, for more zones than fit into memory")
-	flag.StringVar(&s.servers, "servers", "", "only servers whose names have one of these in them, as in NSD|Knot; Balefire and the floor always")
+	flag.StringVar(&s.servers, "servers", "", "only servers whose names begin with one of these, as in NSD|Knot; Balefire and the floor always")
 	flag.StringVar(&s.parent, "dir", "", "directory for zones and servers, removed afterwards (default: one for temporary files)")
 	flag.IntVar(&s.names, "names", 100_000, "names in the large zone")
 	flag.IntVar(&s.zones, "zones", 100_000, "zones in the fleet")
