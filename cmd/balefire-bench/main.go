@@ -67,7 +67,7 @@ func main() {
 	flag.IntVar(&s.names, "names", 100_000, "names in the large zone")
 	flag.IntVar(&s.zones, "zones", 100_000, "zones in the fleet")
 	flag.IntVar(&s.large, "large", 1_000_000, "own: names in the zone that is imported; 0 leaves that out")
-	flag.StringVar(&s.imported, "imported", "", "cold, gc: a data directory of Balefire's that has the fleet already, which is used as it is")
+	flag.StringVar(&s.imported, "imported", "", "zones, cold, gc: a data directory of Balefire's that has the fleet already, which is used as it is")
 	flag.IntVar(&s.registryNames, "delegations", 2_000_000, "large: delegations in the zone")
 	flag.StringVar(&s.hot, "hot", "", "zones, large, gc: Balefire's memory for zones (default: as it is shipped; large and gc: "+hotBudget+")")
 	flag.IntVar(&s.idle, "idle", 10_000, "idle TCP or TLS connections beside those that ask")

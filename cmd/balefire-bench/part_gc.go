@@ -63,13 +63,12 @@ func (b *bench) collection(ctx context.Context) error {
 
 // bringIn has the fleet in a server's data directory.
 func (b *bench) bringIn(ctx context.Context, s *server, at *site) error {
-	if b.imported != "" {
-		return os.Symlink(b.imported, s.path("data"))
-	}
-	progress("writing %d zones", b.zones)
-	var err error
-	if at.zones, err = writeFleet(filepath.Join(b.dir, "fleet"), b.zones); err != nil {
-		return err
+	if at.imported = b.imported; at.imported == "" {
+		progress("writing %d zones", b.zones)
+		var err error
+		if at.zones, err = writeFleet(filepath.Join(b.dir, "fleet"), b.zones); err != nil {
+			return err
+		}
 	}
 	progress("preparing %s", s.name)
 	return (balefire{}).prepare(ctx, s, *at)
@@ -82,11 +81,13 @@ func (b *bench) heat(ctx context.Context, s *server) error {
 	for i := range queries {
 		queries[i] = question("www." + fleetApex(i))
 	}
-	began := time.Now()
+	began, next := time.Now(), 0
 	for ctx.Err() == nil && time.Since(began) < b.patience {
-		if _, err := (load.UDP{Server: s.addr, Queries: queries, Sockets: 4, Window: 48, Batch: 48, Length: b.slice, CPU: b.clientCPU, Start: int(time.Since(began)) % len(queries)}).Run(); err != nil {
+		got, err := load.UDP{Server: s.addr, Queries: queries, Sockets: 4, Window: 48, Batch: 48, Length: b.slice, CPU: b.clientCPU, Start: next}.Run()
+		if err != nil {
 			return err
 		}
+		next = (next + int(got.Received)) % len(queries)
 		hot, err := s.metrics("balefire_store_hot_zones", "balefire_store_evictions_total")
 		if err != nil {
 			return err

@@ -17,7 +17,7 @@ func (b *bench) fleet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s := site{zones: all, cpu: b.serverCPU, hot: b.hot}
+	s := site{zones: all, cpu: b.serverCPU, hot: b.hot, imported: b.imported}
 	for i := range min(16, b.zones) {
 		s.probes = append(s.probes, "www."+fleetApex(i*b.zones/16))
 	}
@@ -147,7 +147,11 @@ func (c *contest) timeAdded(ctx context.Context, s *server, z zone) (time.Durati
 // diskUsage returns what the files in a directory take on disk, in octets: some are longer than what is written of them.
 func diskUsage(dir string) (int64, error) {
 	var total int64
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return 0, err
+	}
+	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}

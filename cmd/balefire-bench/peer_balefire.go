@@ -26,6 +26,9 @@ func (balefire) about() (string, []string) { return "Balefire", []string{program
 
 // prepare imports the zones, so that the measured start finds them on disk.
 func (b balefire) prepare(ctx context.Context, s *server, site site) error {
+	if site.imported != "" {
+		return os.Symlink(site.imported, s.path("data"))
+	}
 	if len(site.zones) == 0 {
 		return nil // they are there
 	}

@@ -38,6 +38,7 @@ type site struct {
 	hot         string   // Balefire's memory for zones, as its option has it; "" for the default
 	warm        bool     // Balefire is to have all zones in memory
 	pace        string   // GOGC of Balefire; "" for its own
+	imported    string   // a data directory of Balefire's that has the zones already; "" when they are to be imported
 }
 
 var peers = []peer{balefire{}, nsd{}, knot{}, gdnsd{}, bind{}, powerDNS{}}
