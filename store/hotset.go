@@ -80,6 +80,12 @@ type hotEntry struct {
 // apex shares the zone's memory.
 func (e *hotEntry) apex() zones.Name { return e.zone.Apex().Owner }
 
+// besideZone is what a zone in memory takes beside its pages, in octets: its entry, slot and place in the ring.
+const besideZone = 112
+
+// size is what the zone counts for in the budget.
+func (e *hotEntry) size() int64 { return int64(e.zone.Bytes()) + besideZone }
+
 func newHotEntry(zone *hotzone.Zone, p *Partition, changed int64) *hotEntry {
 	return &hotEntry{zone: *zone, p: p, changed: changed}
 }
@@ -230,8 +236,8 @@ func (h *hotSet) clear(slot uint32) {
 	at, _ := h.slot(slot)
 	if old := at.Load(); old != nil {
 		at.replace(nil)
-		h.left(slot, int64(old.zone.Bytes()))
-		h.bytes.Add(-int64(old.zone.Bytes()))
+		h.left(slot, old.size())
+		h.bytes.Add(-old.size())
 		h.count.Add(-1)
 	}
 }
@@ -246,7 +252,7 @@ func (h *hotSet) install(e *hotEntry) {
 		return
 	}
 	h.clear(v.Slot)
-	size := int64(e.zone.Bytes())
+	size := e.size()
 	if !h.makeLargeRoom(size) {
 		h.large.declined[v.Slot] = time.Now()
 		return
@@ -261,8 +267,8 @@ func (h *hotSet) set(slot uint32, e *hotEntry) {
 	at, _ := h.slot(slot)
 	at.version.And(^uint64(usedBit))
 	at.Store(e)
-	h.came(slot, int64(e.zone.Bytes()))
-	h.bytes.Add(int64(e.zone.Bytes()))
+	h.came(slot, e.size())
+	h.bytes.Add(e.size())
 	h.count.Add(1)
 	if !h.inRing[slot] {
 		h.inRing[slot] = true
@@ -309,9 +315,10 @@ func (h *hotSet) patch(p *Partition, apex zones.Name, d zones.Delta, changed int
 			return
 		}
 	}
-	at.replace(newHotEntry(zone, p, changed))
-	h.grew(v.Slot, int64(old.zone.Bytes()), int64(zone.Bytes()))
-	h.bytes.Add(int64(zone.Bytes()) - int64(old.zone.Bytes()))
+	next := newHotEntry(zone, p, changed)
+	at.replace(next)
+	h.grew(v.Slot, old.size(), next.size())
+	h.bytes.Add(next.size() - old.size())
 	h.makeRoom(0)
 	if h.bytes.Load() > h.limit || h.large.bytes > largest(h.limit) {
 		h.clear(v.Slot) // it has outgrown what there is

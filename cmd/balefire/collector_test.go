@@ -15,9 +15,10 @@ func TestGCPercent(t *testing.T) {
 		{"large buffers and few zones", 190 * mb, 160 * mb, 24},
 		{"many zones", 660 * mb, 60 * mb, 450},
 		{"only zones", 900 * mb, 0, 675},
+		{"more than half of the budget", 1800 * mb, 0, 1024},
 	} {
 		live := max(tt.live, tt.buffers+garbageRoom)
-		room := live * int64(gcPercent(tt.live, tt.buffers)) / 100 / mb
+		room := live * int64(gcPercent(tt.live, tt.buffers, 2048*mb)) / 100 / mb
 		if room < tt.room*9/10 || room > tt.room {
 			t.Errorf("%s: room for %d MB of garbage, want %d", tt.what, room, tt.room)
 		}

@@ -180,7 +180,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	defer func() { stop(); work.Wait() }()
 	secrets := cookieKeeper{cfg: cfg, log: node.Log(), server: server, logger: part(logger, "cookies")}
 	work.Go(func() { secrets.run(working) })
-	work.Go(func() { keepPace(working, node.Store().WriteBuffers) })
+	work.Go(func() { keepPace(working, cfg.Store.HotZones, node.Store().WriteBuffers) })
 	work.Go(func() { view.tellReadiness(working) })
 
 	waitUntilReady(ctx, node, logger)
