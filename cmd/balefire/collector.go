@@ -10,7 +10,7 @@ import (
 
 const (
 	// garbageRoom is how much garbage may pile up, in octets, on a node with little in memory.
-	garbageRoom = 24 << 20
+	garbageRoom = 64 << 20
 	// garbagePercent is how much of what is in use may pile up on others, but no more than half of what the operator gives to zones. Half as
 	// much room costs twice as much collecting: with many zones in memory a collection visits each.
 	garbagePercent = 75
