@@ -81,7 +81,7 @@ func parseAsked(b []byte) (a asked, err error) {
 	if err != nil {
 		return a, fmt.Errorf("%w: %w", errAsk, err)
 	}
-	if size != len(b)-client {
+	if size != len(b)-client || string(name) != string(b[client:]) { // names are asked for in lower case
 		return a, errAsk
 	}
 	a.question.Name = name

@@ -54,6 +54,7 @@ func TestQuestionsAreRead(t *testing.T) {
 		"a negative number":   func(b []byte) []byte { b[4] |= 0x80; return b },
 		"an odd address":      func(b []byte) []byte { b[askHeader] = 3; return b },
 		"more than it needs":  func(b []byte) []byte { return append(b, 0) },
+		"an upper-case name":  func(b []byte) []byte { b[len(b)-2] -= 'a' - 'A'; return b },
 		"an impossible label": func(b []byte) []byte { b[askHeader+1+4] = 0x81; return b },
 	} {
 		if a, err := parseAsked(change(bytes.Clone(whole))); err == nil {
