@@ -184,11 +184,6 @@ func readName(packet []byte, at int) (name zones.Name, next int, ok bool) {
 	}
 }
 
-// len returns the octets of the record.
-func (r *record) len() int {
-	return len(r.name) + fixedLen + len(r.algorithm) + len(r.mac) + len(r.other)
-}
-
 // append appends the record.
 func (r *record) append(dst []byte) []byte {
 	dst = append(dst, r.name...)
