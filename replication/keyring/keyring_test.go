@@ -116,8 +116,8 @@ func testKeysAreSharedAndSealed(t *testing.T) {
 	if err := here.DeleteKey(ctx, key.Name); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := here.Key(key.Name); ok || len(here.Keys()) != 0 {
-		t.Error("it is still there")
+	if _, ok := here.Key(key.Name); ok || len(here.Keys()) != 0 || len(here.Troubles()) != 0 {
+		t.Errorf("it is still there, or a trouble: %v", here.Troubles())
 	}
 	synctest.Wait()
 	if _, ok := there.Key(key.Name); ok {
@@ -459,7 +459,7 @@ func TestStrangeRecords(t *testing.T) {
 		"tsig/d.example.": `{"v":1,"name":"d.example.","algorithm":"hmac-sha3.","sealed":""}`,
 		"tsig/e.example.": `rubbish`,
 		"tsig/F.example.": `{"v":1,"name":"F.example.","algorithm":"hmac-sha256.","sealed":""}`,
-		"acl/a":           `{"v":2,"name":"a"}`,
+		"acl/a":           `{"v":2,"name":"a","allow":["transfer"],"networks":["0.0.0.0/0"]}`,
 		"acl/b":           `{"v":1,"name":"c","allow":["transfer"],"networks":["0.0.0.0/0"]}`,
 		"acl/d":           `{"v":1,"name":"d","allow":["everything"],"networks":["0.0.0.0/0"]}`,
 		"acl/e":           `{"v":1,"name":"e","allow":["transfer"]}`,
