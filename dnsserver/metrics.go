@@ -260,6 +260,7 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 	counter(descCut, s.tcp.cut.Load())
 	ch <- prometheus.MustNewConstMetric(descConnections, prometheus.GaugeValue, float64(s.tcp.open()))
 	s.tls.collect(ch)
+	s.out.collect(ch)
 }
 
 func sumAll(sums []uint64, counts []atomic.Uint64) {

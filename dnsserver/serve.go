@@ -52,6 +52,9 @@ type exchange struct {
 	cookie     [wire.CookieLen]byte
 	slips      uint32
 
+	// transfer is the answer to the query that was served, when that is more than one message: whoever has the connection runs it.
+	transfer *transferJob
+
 	far    []byte // memory of answers from other nodes
 	packet []byte // of queries over TCP and in the slow lane
 	out    []byte
@@ -137,7 +140,8 @@ func (x *exchange) answerParsed(q *wire.Query, packet []byte, from netip.Addr, d
 		if !x.mayWait {
 			return nil, true
 		}
-		return x.serveSlow(packet, from, dst), false
+		reply = x.serveSlow(packet, from, dst)
+		return reply, x.distant && len(reply) == 0
 	}
 	return x.ask(dst, from)
 }

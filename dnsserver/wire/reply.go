@@ -236,6 +236,17 @@ func (r *Reply) optLen(q *Query) int {
 	return n
 }
 
+// AppendOPT appends the OPT record of the answer to q to dst: nothing when the query has none. It is for who makes the rest by other means,
+// and counts it in the header.
+func AppendOPT(dst []byte, q *Query, r *Reply) []byte {
+	if !q.EDNS || q.Echo != EchoAll {
+		return dst
+	}
+	m := draft{buf: dst}
+	m.appendOPT(q, r)
+	return m.buf
+}
+
 func (m *draft) appendOPT(q *Query, r *Reply) {
 	m.counts[sectionAdditional]++
 	var flags byte
