@@ -53,13 +53,13 @@ func (x *exchange) serveTransfer(packet []byte, from netip.Addr, dst []byte) []b
 	if q.Type == zones.TypeAXFR && x.via == overUDP { // RFC 5936 §4.2
 		return x.refuse(dst, wire.NotImp, wire.NoExtendedError)
 	}
+	if s.opts.Contents == nil || s.opts.Access == nil {
+		return x.refuse(dst, wire.Refused, wire.EDEProhibited)
+	}
 	key, sign := x.asker()
 	t, ok := newTransferQuery(q, packet, key, from)
 	if !ok {
 		return x.refuse(dst, wire.FormErr, wire.NoExtendedError)
-	}
-	if s.opts.Contents == nil || s.opts.Access == nil {
-		return x.refuse(dst, wire.Refused, wire.EDEProhibited)
 	}
 	h := s.opts.Zones.Find(q.Name, zones.TypeSOA)
 	defer h.Release()

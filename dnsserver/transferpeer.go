@@ -93,6 +93,7 @@ func (s *Server) AnswerTransfer(ctx context.Context, tq TransferQuery, begin fun
 	defer s.out.leave()
 	w := transferWriters.Get().(*transfer.Writer)
 	defer transferWriters.Put(w)
+	octets := 0
 	wq := t.writerQuery(tq.Room, func(framed []byte) error {
 		select {
 		case <-reading.Closing():
@@ -100,6 +101,7 @@ func (s *Server) AnswerTransfer(ctx context.Context, tq TransferQuery, begin fun
 		case <-s.out.ctx.Done():
 			return errServerEnds
 		default:
+			octets += len(framed) - 2
 			return send(framed)
 		}
 	})
@@ -107,7 +109,7 @@ func (s *Server) AnswerTransfer(ctx context.Context, tq TransferQuery, begin fun
 	began := s.opts.Now()
 	form, err := t.write(ctx, reading, w, wq)
 	messages, records := w.Sent()
-	s.transferred(&t, overTCP, form, reading.Info.Serial, messages, records, 0, began, err)
+	s.transferred(&t, overTCP, form, reading.Info.Serial, messages, records, octets, began, err)
 	return err
 }
 

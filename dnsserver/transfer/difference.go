@@ -58,8 +58,8 @@ func clone(s zones.RRset) zones.RRset {
 // Octets is about what the difference takes in memory.
 func (d *Difference) Octets() int { return d.octets }
 
-// Sent returns how many octets its records take in a transfer, at most, and whether it leads to the zone that has a SOA, from one
-// with a serial.
+// Sent returns how many octets its records take in a transfer, at most, without those of SOAs, and whether it leads to the zone that has a
+// SOA, from one with a serial.
 func (d *Difference) Sent(soa zones.RRset, since zones.Serial) (octets int, ok bool) {
 	was, changes, ok := d.from(soa)
 	if !ok || was.SOASerial() != since {
@@ -74,7 +74,7 @@ func (d *Difference) Sent(soa zones.RRset, since zones.Serial) (octets int, ok b
 			octets += len(c.Owner) + head + len(rdata)
 		}
 	}
-	return octets + 4*(len(soa.Owner)+head+soa.Size()), true
+	return octets, true
 }
 
 // from returns the SOA that the difference begins from, and the changes that came to something, without the SOA's, in the zone's order. It is
