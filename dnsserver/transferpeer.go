@@ -40,6 +40,7 @@ type TransferQuery struct {
 type TransferVerdict struct {
 	RCode         uint16
 	ExtendedError int32
+	At            store.Position // of the zone that the transfer is of; when RCode is 0
 }
 
 // DistantTransfer is a verdict, and the messages, each with its length before it, in two octets. Reading them ends in io.EOF only when they are
@@ -52,8 +53,8 @@ type DistantTransfer struct {
 // maxRoom bounds TransferQuery.Room.
 const maxRoom = 1024
 
-// ErrNotHeld means that a query was passed on to a node that does not hold the zone.
-var ErrNotHeld = errors.New("the zone is not held by this node")
+// ErrNotHere means that a query was passed on to a node that does not hold the zone.
+var ErrNotHere = errors.New("the zone is not held by this node")
 
 // AnswerTransfer answers a query that another node passes on, from what this node holds. It calls begin once with what was decided, then,
 // if that is no refusal, send with one message after another: framed as those of DistantTransfer, in memory that send has done with when it returns. After
@@ -69,20 +70,20 @@ func (s *Server) AnswerTransfer(ctx context.Context, tq TransferQuery, begin fun
 		return errors.New("an IXFR without a SOA is passed on")
 	}
 	if s.opts.Contents == nil {
-		return ErrNotHeld
+		return ErrNotHere
 	}
 	h := s.opts.Zones.Find(t.apex, zones.TypeSOA)
 	here := h.Status == store.Here && h.Apex == t.apex
 	h.Release()
 	if !here {
-		return ErrNotHeld
+		return ErrNotHere
 	}
 	reading, refused := s.readFor(&t)
 	if refused != nil {
-		return begin(TransferVerdict{uint16(refused.rcode), int32(refused.why)})
+		return begin(TransferVerdict{RCode: uint16(refused.rcode), ExtendedError: int32(refused.why)})
 	}
 	defer reading.Close()
-	if err := begin(TransferVerdict{ExtendedError: int32(wire.NoExtendedError)}); err != nil {
+	if err := begin(TransferVerdict{ExtendedError: int32(wire.NoExtendedError), At: reading.Position()}); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, transferTime, errTransferTime)

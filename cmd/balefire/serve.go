@@ -157,9 +157,9 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	// yet who asks for readiness.
 	server, err := dnsserver.New(dnsserver.Options{
 		Listen: cfg.DNS.Listen, ListenTLS: cfg.DNS.TLS.Listen, Certificate: certificate.Certificate,
-		Zones: node, Elsewhere: node,
+		Zones: node, Elsewhere: node, Contents: node.Store(), DistantTransfers: distantTransfers{node}, Access: dnsserver.Grants{},
 		Settings: dnsSettings(cfg, node.Log().CookieSecrets()),
-		Workers:  cfg.DNS.UDPWorkers, AnswerCache: int(cfg.DNS.AnswerCache),
+		Workers:  cfg.DNS.UDPWorkers, AnswerCache: int(cfg.DNS.AnswerCache), Transfers: cfg.DNS.Transfers,
 		Logger: part(logger, "dns"),
 	})
 	if err != nil {
@@ -172,6 +172,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	if err := server.Start(); err != nil {
 		return err
 	}
+	node.ServeCalls(beside(transferPath, passedTransfers{node, server}, api.Relayed()))
 	answering.Store(true)
 	defer func() { err = errors.Join(err, withPatience(server.Shutdown)) }()
 
