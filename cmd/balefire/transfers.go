@@ -77,11 +77,10 @@ func (c closing) Close() error {
 }
 
 func (d distantTransfers) ask(ctx context.Context, peer relay.Peer, partition int32, q dnsserver.TransferQuery) (*dnsserver.DistantTransfer, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+peer.ID+transferPath, bytes.NewReader(q.Packet))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://node"+transferPath, bytes.NewReader(q.Packet))
 	if err != nil {
 		return nil, err
 	}
-	req.Host = "node"
 	req.Header.Set(partitionHeader, strconv.Itoa(int(partition)))
 	req.Header.Set(leastHeader, strconv.FormatInt(d.node.Seen(partition), 10))
 	req.Header.Set(clientHeader, q.From.String())
