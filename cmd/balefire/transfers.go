@@ -20,9 +20,10 @@ import (
 )
 
 // Transfers of zones that another node has go the way of the API's calls: a request has the query, and what this node knows of the
-// client; the answer's header the verdict, and its body the messages, each with its length before it. It is cut off when they are not all.
+// client; the answer's header the verdict, and its body the messages, each with its length before it. It is cut off when they are not all
+(docs/formats/transfer.md).
 const (
-	transferPath = "/dns/transfer"
+	transferPath = "/dns/v1/transfer"
 
 	partitionHeader = "Balefire-Partition" // of a request: the zone's
 	leastHeader     = "Balefire-Least"     // the offset that the zone must be from, or a later one
