@@ -262,8 +262,8 @@ func (c *tcpConn) writeAll() {
 
 var _ stream = (*tcpConn)(nil)
 
-// write implements stream.
-func (c *tcpConn) write(ctx context.Context, framed []byte) error {
+// wait implements stream.
+func (c *tcpConn) wait(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -274,16 +274,18 @@ func (c *tcpConn) write(ctx context.Context, framed []byte) error {
 	for len(c.pending) >= maxPendingConn && !c.dead && ctx.Err() == nil {
 		c.room.Wait()
 	}
-	dead := c.dead
-	c.mu.Unlock()
-	if !dead && ctx.Err() != nil {
+	defer c.mu.Unlock()
+	if c.dead {
+		return errClientGone
+	}
+	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return c.writeLast(framed)
+	return nil
 }
 
-// writeLast implements stream.
-func (c *tcpConn) writeLast(framed []byte) error {
+// write implements stream.
+func (c *tcpConn) write(framed []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {

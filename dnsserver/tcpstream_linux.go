@@ -70,8 +70,8 @@ func (c *tcpConn) stream(j *transferJob) {
 	c.answered()
 }
 
-// write implements stream.
-func (c *tcpConn) write(ctx context.Context, framed []byte) error {
+// wait implements stream.
+func (c *tcpConn) wait(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.pending) >= maxPendingConn && !c.dead {
@@ -91,18 +91,13 @@ func (c *tcpConn) write(ctx context.Context, framed []byte) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return c.sendAlive(framed)
+	return nil
 }
 
-// writeLast implements stream.
-func (c *tcpConn) writeLast(framed []byte) error {
+// write implements stream.
+func (c *tcpConn) write(framed []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.sendAlive(framed)
-}
-
-// sendAlive sends a message, and says whether the connection is alive after that. c.mu is held.
-func (c *tcpConn) sendAlive(framed []byte) error {
 	c.send(framed)
 	if c.dead {
 		return errClientGone

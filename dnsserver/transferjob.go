@@ -25,10 +25,10 @@ const (
 
 // stream is a connection that takes the messages of a transfer, each with its length before it. It does not keep their memory.
 type stream interface {
-	// write writes a message, and waits before it while the client has much to take. It fails when the connection is gone, or ctx ends.
-	write(ctx context.Context, framed []byte) error
-	// writeLast writes a message without waiting, after which there is none.
-	writeLast(framed []byte) error
+	// wait waits while the client has much to take. It fails when the connection is gone, or ctx ends.
+	wait(ctx context.Context) error
+	// write writes a message, behind what the client has to take. It fails when the connection is gone.
+	write(framed []byte) error
 }
 
 var (
@@ -57,11 +57,11 @@ var transferFormNames = [transferForms]string{"none", "zone", "difference", "soa
 
 // transferJob is a transfer that was granted, and has to be made.
 type transferJob struct {
-	server  *Server
-	query   transferQuery
-	opt     []byte // of the first message
-	sign    signer // nil: not signed
-	via     transport
+	server *Server
+	query  transferQuery
+	opt    []byte // of each message
+	sign   signer // nil: not signed
+	via    transport
 
 	// Of a zone that another node has.
 	distant    *DistantTransfer
@@ -183,14 +183,14 @@ func (t *transferQuery) difference(r *store.Reading, soa zones.RRset) (*transfer
 	return d, nil
 }
 
-// transferOut is the way of a transfer's messages: the first gets the OPT record, and all are signed.
+// transferOut is the way of a transfer's messages: each gets the OPT record, and is signed.
 type transferOut struct {
 	to   stream
 	ctx  context.Context // of who makes them
 	opt  []byte
 	sign signer
 	now  func() time.Time
-	last bool // what comes is the last message, in place of the rest
+	last bool // what comes is the last message, in place of the rest, and does not wait
 
 	messages, octets int
 }
@@ -207,9 +207,12 @@ func (o *transferOut) room() int {
 // send writes a message, which has its length before it, and room behind it.
 func (o *transferOut) send(framed []byte) error {
 	const frame = 2
-	if o.messages == 0 {
-		framed = appendCounted(framed, frame, o.opt)
+	if !o.last {
+		if err := o.to.wait(o.ctx); err != nil {
+			return err
+		}
 	}
+	framed = appendCounted(framed, frame, o.opt) // clients that have sent one look for it in each (RFC 5936 §2.2.5 lets them)
 	if o.sign != nil {
 		framed = o.sign.SignAt(framed, frame, o.now())
 	}
@@ -217,10 +220,7 @@ func (o *transferOut) send(framed []byte) error {
 	framed[0], framed[1] = byte(size>>8), byte(size)
 	o.messages++
 	o.octets += size
-	if o.last {
-		return o.to.writeLast(framed)
-	}
-	return o.to.write(o.ctx, framed)
+	return o.to.write(framed)
 }
 
 // transferred counts and logs a transfer.

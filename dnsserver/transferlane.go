@@ -38,9 +38,9 @@ type transferLane struct {
 
 // transferCounters are sums, for whoever scrapes.
 type transferCounters struct {
-	done                              [transferForms]atomic.Uint64
-	failed, refused, tooMany          atomic.Uint64
-	messages, octets                  atomic.Uint64
+	done                     [transferForms]atomic.Uint64
+	failed, refused, tooMany atomic.Uint64
+	messages, octets         atomic.Uint64
 }
 
 func (l *transferLane) init(n int) {

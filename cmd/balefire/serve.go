@@ -147,7 +147,8 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	if err != nil {
 		return err
 	}
-	node.ServeCalls(api.Relayed())
+	relayed := api.Relayed()
+	node.ServeCalls(relayed)
 	if err := api.Start(); err != nil {
 		return err
 	}
@@ -172,7 +173,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	if err := server.Start(); err != nil {
 		return err
 	}
-	node.ServeCalls(beside(transferPath, passedTransfers{node, server}, api.Relayed()))
+	node.ServeCalls(beside(transferPath, passedTransfers{node, server}, relayed))
 	answering.Store(true)
 	defer func() { err = errors.Join(err, withPatience(server.Shutdown)) }()
 

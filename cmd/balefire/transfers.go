@@ -21,7 +21,7 @@ import (
 
 // Transfers of zones that another node has go the way of the API's calls: a request has the query, and what this node knows of the
 // client; the answer's header the verdict, and its body the messages, each with its length before it. It is cut off when they are not all
-(docs/formats/transfer.md).
+// (docs/formats/transfer.md).
 const (
 	transferPath = "/dns/v1/transfer"
 

@@ -31,7 +31,6 @@ type from struct {
 
 type key struct{ name, secret string }
 
-
 func startNSD(t *testing.T, primary from, zones []string) *secondary {
 	me, err := user.Current()
 	if err != nil {

@@ -26,7 +26,7 @@ func set(t testing.TB, owner string, kind zones.Type, ttl uint32, rdata ...strin
 		if err != nil {
 			t.Fatal(err)
 		}
-		buf := make([]byte, 1<<16)
+		buf := make([]byte, 1024)
 		end, err := dns.PackRR(rr, buf, 0, nil, false)
 		if err != nil {
 			t.Fatal(err)
@@ -127,7 +127,7 @@ func texts(t testing.TB, sets ...zones.RRset) (all []string) {
 	return all
 }
 
-func same2(t *testing.T, got []dns.RR, want []string) {
+func sameRecords(t *testing.T, got []dns.RR, want []string) {
 	t.Helper()
 	if len(got) != len(want) {
 		t.Fatalf("%d records, want %d", len(got), len(want))
@@ -175,7 +175,7 @@ func TestZone(t *testing.T) {
 			first := soa(t, 7)
 			rest := slices.DeleteFunc(slices.Clone(sets), func(s zones.RRset) bool { return s.Type == zones.TypeSOA })
 			want := append(texts(t, append([]zones.RRset{first}, rest...)...), texts(t, first)...)
-			same2(t, k.records(), want)
+			sameRecords(t, k.records(), want)
 			if messages, records := w.Sent(); messages != len(k.messages) || records != len(want) {
 				t.Errorf("it says that it has sent %d messages and %d records, not %d and %d", messages, records, len(k.messages), len(want))
 			}
@@ -243,7 +243,7 @@ func TestLargeRecords(t *testing.T) {
 		if err := w.Zone(soa(t, 7), seq(sets)); err != nil {
 			t.Fatal(err)
 		}
-		same2(t, k.records(), append(texts(t, append([]zones.RRset{soa(t, 7)}, sets...)...), texts(t, soa(t, 7))...))
+		sameRecords(t, k.records(), append(texts(t, append([]zones.RRset{soa(t, 7)}, sets...)...), texts(t, soa(t, 7))...))
 		if len(k.messages) != 4 {
 			t.Errorf("%d messages", len(k.messages))
 		}
@@ -281,7 +281,7 @@ func TestErrors(t *testing.T) {
 		t.Errorf("a client that is gone: %v", err)
 	}
 	if err := w.Abort(2); !errors.Is(err, broken) {
-		t.Errorf("a client that is gone is told of it: %v", err)
+		t.Errorf("telling a client that is gone: %v", err)
 	}
 }
 
@@ -471,7 +471,7 @@ func TestManyNames(t *testing.T) {
 	if err := w.Zone(soa(t, 7), seq(sets)); err != nil {
 		t.Fatal(err)
 	}
-	same2(t, k.records(), append(texts(t, append([]zones.RRset{soa(t, 7)}, sets...)...), texts(t, soa(t, 7))...))
+	sameRecords(t, k.records(), append(texts(t, append([]zones.RRset{soa(t, 7)}, sets...)...), texts(t, soa(t, 7))...))
 	for range 1 << 16 { // rounds wrap
 		w.names.forget()
 	}

@@ -42,7 +42,7 @@ type Query struct {
 	// Only, if it is not 0, is the greatest length of the one message that the answer must fit, Room included.
 	Only int
 	// Send is given one message after another, each with its length before it, in two octets. It may use what is free behind it, and must
-	// have done with it when it returns. After an error nothing more is sent.
+	// have done with it when it returns. After an error nothing more is sent, but by Abort.
 	Send func(framed []byte) error
 }
 
@@ -182,11 +182,11 @@ func (w *Writer) flush(rcode uint8) error {
 		message[5] = 1
 	}
 	binary.BigEndian.PutUint16(message[6:], uint16(w.count))
-	w.messages++
-	w.records += w.count
 	if err := w.q.Send(w.buf); err != nil {
 		return w.fail(err)
 	}
+	w.messages++
+	w.records += w.count
 	w.begin()
 	return nil
 }
@@ -202,12 +202,9 @@ func (w *Writer) Close() error {
 	return w.flush(0)
 }
 
-// Abort ends the answer by a message that says that it failed, in place of what has not been sent (RFC 5936 §2.2). It does nothing after
-// an error of Send.
+// Abort ends the answer by a message that says that it failed, in place of what has not been sent (RFC 5936 §2.2). It is for after any error,
+// one of Send included, whose message then counts as not sent.
 func (w *Writer) Abort(rcode uint8) error {
-	if w.err != nil && !errors.Is(w.err, ErrTooLarge) {
-		return w.err
-	}
 	w.err = nil
 	w.begin()
 	return w.flush(rcode)
