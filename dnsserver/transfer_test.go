@@ -472,7 +472,7 @@ func TestTransferBesideQueries(t *testing.T) {
 	for _, network := range []string{"tcp", "tls"} {
 		t.Run(network, func(t *testing.T) {
 			p := startPrimary(t, Options{Settings: Settings{TCP: TCPSettings{Idle: waitLimit, Write: waitLimit}}})
-			p.heavy("example.org.", 2500) // more than the kernel takes
+			p.heavy("example.org.", 1000) // more than the kernel takes
 			p.www("example.org.", 1)
 			c := p.dial(network)
 			c.send(pack(t, axfr("example.org.")))
@@ -524,7 +524,7 @@ func TestTransferToWhoDoesNotRead(t *testing.T) {
 	for _, network := range []string{"tcp", "tls"} {
 		t.Run(network, func(t *testing.T) {
 			p := startPrimary(t, Options{Transfers: 1, Settings: Settings{TCP: TCPSettings{Write: 20 * time.Millisecond}}})
-			p.heavy("example.org.", 2500)
+			p.heavy("example.org.", 1000)
 			c := p.dial(network)
 			c.send(pack(t, axfr("example.org.")))
 			var most int64
@@ -624,7 +624,7 @@ func TestTransferLane(t *testing.T) {
 // TestTransferEndsWithPartition: a partition that is to be closed does not wait for a client.
 func TestTransferEndsWithPartition(t *testing.T) {
 	p := startPrimary(t, Options{Settings: Settings{TCP: TCPSettings{Write: waitLimit}}})
-	p.heavy("example.org.", 2500)
+	p.heavy("example.org.", 1000)
 	c := p.dial("tcp")
 	c.send(pack(t, axfr("example.org.")))
 	await(t, "the client has more than it takes", func() bool { return p.tcp.pending.Load() >= maxPendingConn })
@@ -640,7 +640,7 @@ func TestTransferEndsWithPartition(t *testing.T) {
 // TestTransferEndsWithServer: nor does a server.
 func TestTransferEndsWithServer(t *testing.T) {
 	p := startPrimary(t, Options{Settings: Settings{TCP: TCPSettings{Write: waitLimit}}})
-	p.heavy("example.org.", 2500)
+	p.heavy("example.org.", 1000)
 	c := p.dial("tcp")
 	c.send(pack(t, axfr("example.org.")))
 	await(t, "the client has more than it takes", func() bool { return p.tcp.pending.Load() >= maxPendingConn })
@@ -662,7 +662,7 @@ func TestTransferEndsWithServer(t *testing.T) {
 // TestTransferMemory: a zone is not gathered, however large.
 func TestTransferMemory(t *testing.T) {
 	p := startPrimary(t, Options{Settings: Settings{TCP: TCPSettings{Write: waitLimit}}})
-	p.heavy("example.org.", 6000) // 48 MB
+	p.heavy("example.org.", 4000) // 32 MB
 	c := p.dial("tcp")
 	c.send(pack(t, axfr("example.org.")))
 	await(t, "the client has more than it takes", func() bool { return p.tcp.pending.Load() >= maxPendingConn })
@@ -671,7 +671,7 @@ func TestTransferMemory(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	octets := 0
 	buf := make([]byte, 1<<16)
-	for octets < 6000*8000 {
+	for octets < 4000*8000 {
 		n, err := c.Read(buf)
 		if err != nil {
 			t.Fatal(err)

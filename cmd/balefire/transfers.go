@@ -42,8 +42,20 @@ const (
 	maxQuery     = 1<<16 - 1
 )
 
+// transferNode is what transfers between nodes need of a node.
+type transferNode interface {
+	Store() *store.Store
+	Holds(partition int32) bool
+	Holders(partition int32) []relay.Peer
+	Transport(peer relay.Peer) http.RoundTripper
+	Seen(partition int32) int64
+	Saw(at store.Position)
+}
+
+var _ transferNode = (*replication.Node)(nil)
+
 // distantTransfers has zones transferred that other nodes have.
-type distantTransfers struct{ node *replication.Node }
+type distantTransfers struct{ node transferNode }
 
 var _ dnsserver.DistantTransfers = distantTransfers{}
 
@@ -127,7 +139,7 @@ func readVerdict(resp *http.Response) (*dnsserver.DistantTransfer, error) {
 
 // passedTransfers answers what other nodes pass on.
 type passedTransfers struct {
-	node   *replication.Node
+	node   transferNode
 	server *dnsserver.Server
 }
 
