@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -746,30 +747,30 @@ func TestTransferOut(t *testing.T) {
 // distant passes transfers to another server of this process.
 type distant struct {
 	to   *primary
-	cut  int // octets after which the other node is lost; 0: never
-	errs error
+	cut  atomic.Int64 // octets after which the other node is lost; 0: never
+	gone atomic.Bool  // the zone is not hosted any more
 }
 
 func (d *distant) Transfer(ctx context.Context, _ store.Holding, q TransferQuery) (*DistantTransfer, error) {
-	if d.errs != nil {
-		return nil, d.errs
+	if d.gone.Load() {
+		return nil, store.ErrNoZone
 	}
 	in, out := io.Pipe()
 	verdict := make(chan TransferVerdict, 1)
 	failed := make(chan error, 1)
 	go func() {
-		sent := 0
+		sent, cut := 0, int(d.cut.Load())
 		err := d.to.AnswerTransfer(ctx, q, func(v TransferVerdict) error { verdict <- v; return nil }, func(framed []byte) error {
-			if sent += len(framed); d.cut > 0 && sent > d.cut {
+			if sent += len(framed); cut > 0 && sent > cut {
 				framed = framed[:len(framed)/2]
 			}
 			_, err := out.Write(framed)
-			if d.cut > 0 && sent > d.cut {
+			if cut > 0 && sent > cut {
 				return io.ErrUnexpectedEOF
 			}
 			return err
 		})
-		failed <- err
+		failed <- err // there is room for it
 		if err == nil {
 			err = io.EOF
 		}
@@ -779,7 +780,10 @@ func (d *distant) Transfer(ctx context.Context, _ store.Holding, q TransferQuery
 	case v := <-verdict:
 		return &DistantTransfer{TransferVerdict: v, Messages: in}, nil
 	case err := <-failed:
-		return nil, err
+		if err != nil {
+			return nil, err
+		}
+		return &DistantTransfer{TransferVerdict: <-verdict, Messages: in}, nil
 	}
 }
 
@@ -835,13 +839,13 @@ func TestTransferElsewhere(t *testing.T) {
 		t.Errorf("asked for %s", got)
 	}
 	// The other node is lost in the middle: the client learns that this is not all.
-	d.cut = 1 << 20
+	d.cut.Store(1 << 20)
 	c = dial(t, "tcp", front.testAddr())
 	c.send(pack(t, axfr("heavy.org.")))
 	if got, err := c.tryReceiveTransfer(nil); err == nil || !strings.HasPrefix(err.Error(), "SERVFAIL after") || len(got) == 0 {
 		t.Errorf("after %d records: %v", len(got), err)
 	}
-	d.errs = store.ErrNoZone
+	d.gone.Store(true)
 	if m := c.ask(axfr("example.org.")); m.Rcode != dns.RcodeNotAuth {
 		t.Errorf("%v", m)
 	}
