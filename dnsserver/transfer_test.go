@@ -480,6 +480,9 @@ func TestTransferBesideQueries(t *testing.T) {
 			await(t, "the client has more than it takes", func() bool { return p.tcp.pending.Load() > maxPendingConn })
 			q := question("www.example.org.", dns.TypeA)
 			c.send(pack(t, q))
+			await(t, "the query is answered, though the client takes nothing", func() bool {
+				return metricOf(t, p.Server, "queries_total", network) == 2
+			})
 			second := axfr("example.org.")
 			c.send(pack(t, second))
 			var order []string

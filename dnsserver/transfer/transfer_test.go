@@ -337,6 +337,7 @@ func apply(t *testing.T, zone map[string]bool, rrs []dns.RR) {
 		t.Fatalf("not a difference: %v", rrs)
 	}
 	removing := false
+	removed := map[string]bool{}
 	for _, rr := range rrs[1 : len(rrs)-1] {
 		if rr.Header().Rrtype == dns.TypeSOA {
 			removing = !removing
@@ -347,7 +348,11 @@ func apply(t *testing.T, zone map[string]bool, rrs []dns.RR) {
 		}
 		if removing {
 			delete(zone, text)
+			removed[text] = true
 		} else {
+			if removed[text] {
+				t.Fatalf("%s was removed for nothing", text)
+			}
 			zone[text] = true
 		}
 	}
