@@ -58,6 +58,8 @@ type Options struct {
 	Zones       Zones
 	// Elsewhere is who answers for zones that other nodes have. Nil: nobody.
 	Elsewhere Elsewhere
+	// Access says who may transfer, update, or tell of changes of zones. Nil: nobody.
+	Access Access
 	// Settings can be replaced while the server runs; see SetSettings.
 	Settings Settings
 	// Workers is how many UDP sockets each address gets, each with its own goroutine, and how many loops all TCP connections
