@@ -60,6 +60,10 @@ type Options struct {
 	Elsewhere Elsewhere
 	// Access says who may transfer, update, or tell of changes of zones. Nil: nobody.
 	Access Access
+	// Updates is how UPDATEs change zones. Nil: they are refused.
+	Updates Updates
+	// Forward is how UPDATEs of zones that other nodes have get there. Nil: they are answered with SERVFAIL.
+	Forward Forward
 	// Settings can be replaced while the server runs; see SetSettings.
 	Settings Settings
 	// Workers is how many UDP sockets each address gets, each with its own goroutine, and how many loops all TCP connections
@@ -88,6 +92,10 @@ type Server struct {
 	slow     *slowLane     // waits for this node's disk
 	distant  *slowLane     // waits for other nodes
 	asking   chan struct{} // exchanges over TCP that wait for other nodes
+	changing *slowLane     // waits for the log: UPDATEs over UDP
+	updating chan struct{} // those over TCP, and of other nodes' clients
+	updates  updateCounts
+	repeats  repeats
 	free     exchangePool
 	born     time.Time
 
@@ -149,6 +157,9 @@ func New(opts Options) (*Server, error) {
 	s.distant = newSlowLane(s, askingUDP, nil)
 	s.slow = newSlowLane(s, opts.SlowWorkers, s.distant)
 	s.asking = make(chan struct{}, askingTCP)
+	s.changing = newSlowLane(s, updatingUDP, nil)
+	s.updating = make(chan struct{}, updatingTCP)
+	s.updates.init(opts.Logger)
 	s.tcp.init()
 	if len(opts.ListenTLS) > 0 {
 		s.tls.init(opts.Certificate, opts.Workers/2)
@@ -208,6 +219,7 @@ func (s *Server) Start() (err error) {
 	s.state = running
 	s.slow.start()
 	s.distant.start()
+	s.changing.start()
 	for _, e := range s.endpoints {
 		for _, w := range s.newUDPWorkers(e) {
 			s.readers.Go(w.run)
@@ -262,6 +274,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.readers.Wait()
 		s.slow.stop()
 		s.distant.stop()
+		s.changing.stop()
 		s.closeSockets() // not before: those who answer late use them
 		s.conns.Wait()
 		close(done)
