@@ -157,7 +157,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	// yet who asks for readiness.
 	server, err := dnsserver.New(dnsserver.Options{
 		Listen: cfg.DNS.Listen, ListenTLS: cfg.DNS.TLS.Listen, Certificate: certificate.Certificate,
-		Zones: node, Elsewhere: node,
+		Zones: node, Elsewhere: node, Access: dnsserver.Grants{}, Updates: updates{node}, Forward: forwarding{node},
 		Settings: dnsSettings(cfg, node.Log().CookieSecrets()),
 		Workers:  cfg.DNS.UDPWorkers, AnswerCache: int(cfg.DNS.AnswerCache),
 		Logger: part(logger, "dns"),
@@ -165,6 +165,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	if err != nil {
 		return err
 	}
+	node.ServeCalls(withForwarded(api.Relayed(), server))
 	metrics.MustRegister(server)
 	if ctx.Err() != nil {
 		return nil // told to stop before it could begin
