@@ -138,8 +138,10 @@ func TestEvaluate(t *testing.T) {
 		{"add a SOA that is no apex's: ignored", "upd www 60 IN SOA ns2 hostmaster 20 1 2 3 4", ""},
 		{"a WKS replaces that of the address and protocol", "upd wks 300 IN TYPE11 \\# 6 c00002010601", "-wks 300 WKS \\# 6 c000020106f0\n+wks 300 WKS \\# 6 c00002010601"},
 		{"a WKS of another protocol is another one", "upd wks 300 IN TYPE11 \\# 6 c00002011101", "+wks 300 WKS \\# 6 c00002011101"},
-		{"add a DS to a delegation", "upd sub 300 IN DS 2 8 2 00000000000000000000000000000000000000000000000000000000000000fe",
-			"+sub 300 DS 2 8 2 00000000000000000000000000000000000000000000000000000000000000FE"},
+		{
+			"add a DS to a delegation", "upd sub 300 IN DS 2 8 2 00000000000000000000000000000000000000000000000000000000000000fe",
+			"+sub 300 DS 2 8 2 00000000000000000000000000000000000000000000000000000000000000FE",
+		},
 		{"add a DS where there is no delegation: nothing", "upd www 300 IN DS 2 8 2 00000000000000000000000000000000000000000000000000000000000000fe", ""},
 
 		// §3.4.2.3: removal of RRsets and names.
@@ -167,8 +169,10 @@ func TestEvaluate(t *testing.T) {
 		{"remove an NS of the apex", "upd @ 0 NONE NS ns1", "-@ 3600 NS ns1.example."},
 		{"remove the last NS of the apex: ignored", "upd @ 0 NONE NS ns1\nupd @ 0 NONE NS ns2", "-@ 3600 NS ns1.example."},
 		{"remove all NS of the apex, then add", "upd @ 0 NONE NS ns1\nupd @ 0 NONE NS ns2\nupd @ 3600 IN NS ns3", "-@ 3600 NS ns1.example.\n+@ 3600 NS ns3.example."},
-		{"add an NS to the apex, then remove the others", "upd @ 3600 IN NS ns3\nupd @ 0 NONE NS ns1\nupd @ 0 NONE NS ns2",
-			"-@ 3600 NS ns1.example.\n-@ 3600 NS ns2.example.\n+@ 3600 NS ns3.example."},
+		{
+			"add an NS to the apex, then remove the others", "upd @ 3600 IN NS ns3\nupd @ 0 NONE NS ns1\nupd @ 0 NONE NS ns2",
+			"-@ 3600 NS ns1.example.\n-@ 3600 NS ns2.example.\n+@ 3600 NS ns3.example.",
+		},
 		{"remove an NS of a delegation", "upd sub 0 NONE NS ns.sub", "-sub 300 NS ns.sub.example."},
 		{"remove all NS of a delegation", "upd sub 0 NONE NS ns.sub\nupd sub 0 NONE NS ns2.sub", `
 			-sub 300 DS 1 8 2 00000000000000000000000000000000000000000000000000000000000000FF
@@ -405,8 +409,10 @@ func TestConflicts(t *testing.T) {
 		{"an NS comes to the delegation whose DS goes", "upd sub 0 NONE NS ns.sub\nupd sub 0 NONE NS ns2.sub", "", "sub 300 NS ns9", true},
 		{"the serial goes past that of a SOA", "upd @ 60 IN SOA ns2 hostmaster 11 1 2 3 4", "www TXT", "", true},
 		{"a CNAME comes that is removed after data is added", "upd new 1 IN A 192.0.2.3\nupd new 0 ANY CNAME", "", "new 300 CNAME www", true},
-		{"a CNAME becomes one that is removed before data is added", "upd alias 0 NONE CNAME ns1\nupd alias 1 IN A 192.0.2.3\nupd new 1 IN A 192.0.2.3",
-			"alias CNAME", "alias 300 CNAME ns1", true},
+		{
+			"a CNAME becomes one that is removed before data is added", "upd alias 0 NONE CNAME ns1\nupd alias 1 IN A 192.0.2.3\nupd new 1 IN A 192.0.2.3",
+			"alias CNAME", "alias 300 CNAME ns1", true,
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

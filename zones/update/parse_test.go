@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
-
 )
 
 // fromLibrary makes octets of a message with another program's encoder.
