@@ -81,6 +81,20 @@ func (l *oneLog) apply() (last store.Outcome, err error) {
 // add puts a change set into the log that nobody here has applied yet. l.mu is held, or nothing else runs.
 func (l *oneLog) add(cs *zones.ChangeSet) { l.log.Add(l.t, cs) }
 
+// set changes what the log does.
+func (l *oneLog) set(change func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change()
+}
+
+// made returns how many change sets were published.
+func (l *oneLog) made() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changes
+}
+
 // do applies a change set.
 func (l *oneLog) do(cs *zones.ChangeSet) {
 	l.t.Helper()
@@ -255,7 +269,7 @@ func TestUpdateDenied(t *testing.T) {
 				t.Errorf("%s: %v: %s", name, lines, reply)
 			}
 		}
-		if l.changes != 0 || len(addresses(t, s, "www.example.")) != 1 {
+		if l.made() != 0 || len(addresses(t, s, "www.example.")) != 1 {
 			t.Errorf("%s: the zone has changed", name)
 		}
 	}
@@ -296,11 +310,13 @@ func TestUpdateIsEvaluatedAgain(t *testing.T) {
 	}
 	t.Run("the prerequisite holds no longer", func(t *testing.T) {
 		s, l := updatable(t, nil)
-		l.meanwhile = func(n int, _ *zones.ChangeSet) {
-			if n == 0 {
-				l.add(other("192.0.2.9"))
+		l.set(func() {
+			l.meanwhile = func(n int, _ *zones.ChangeSet) {
+				if n == 0 {
+					l.add(other("192.0.2.9"))
+				}
 			}
-		}
+		})
 		reply := send(t, s, "tcp", updateMessage(t, "pre new.example. 0 NONE ANY", "upd new.example. 60 IN A 192.0.2.3"))
 		if reply.Rcode != dns.RcodeYXDomain {
 			t.Error(reply)
@@ -311,14 +327,16 @@ func TestUpdateIsEvaluatedAgain(t *testing.T) {
 	})
 	t.Run("the CNAME is there", func(t *testing.T) {
 		s, l := updatable(t, nil)
-		l.meanwhile = func(n int, _ *zones.ChangeSet) {
-			if n == 0 {
-				l.add(storetest.Put("example.", storetest.Set("new.example.", 60, zones.TypeCNAME, "www.example.")))
+		l.set(func() {
+			l.meanwhile = func(n int, _ *zones.ChangeSet) {
+				if n == 0 {
+					l.add(storetest.Put("example.", storetest.Set("new.example.", 60, zones.TypeCNAME, "www.example.")))
+				}
 			}
-		}
+		})
 		reply := send(t, s, "tcp", updateMessage(t, "upd new.example. 60 IN A 192.0.2.3", "upd too.example. 60 IN A 192.0.2.4"))
-		if reply.Rcode != dns.RcodeSuccess || l.changes != 2 {
-			t.Error(l.changes, reply)
+		if reply.Rcode != dns.RcodeSuccess || l.made() != 2 {
+			t.Error(l.made(), reply)
 		}
 		if got := addresses(t, s, "too.example."); !slices.Equal(got, []string{"192.0.2.4"}) {
 			t.Error(got)
@@ -327,25 +345,27 @@ func TestUpdateIsEvaluatedAgain(t *testing.T) {
 	t.Run("what the zone can't be is not tried for ever", func(t *testing.T) {
 		s, l := updatable(t, nil)
 		reply := send(t, s, "tcp", updateMessage(t, "upd x.example. 60 IN DNAME www.example.", "upd y.x.example. 60 IN A 192.0.2.4"))
-		if reply.Rcode != dns.RcodeRefused || l.changes != 2 {
-			t.Error(l.changes, reply)
+		if reply.Rcode != dns.RcodeRefused || l.made() != 2 {
+			t.Error(l.made(), reply)
 		}
 	})
 	t.Run("somebody is always faster", func(t *testing.T) {
 		s, l := updatable(t, nil)
-		l.meanwhile = func(n int, _ *zones.ChangeSet) { l.add(other(fmt.Sprintf("192.0.2.%d", n+1))) }
+		l.set(func() { l.meanwhile = func(n int, _ *zones.ChangeSet) { l.add(other(fmt.Sprintf("192.0.2.%d", n+1))) } })
 		l.do(other("192.0.2.99"))
 		var reply *dns.Msg
 		for i := range 2 { // with a prerequisite that holds each time, by a precondition that does not
 			reply = send(t, s, "tcp", updateMessage(t, "upd x.example. 60 IN A 192.0.2.4", "upd example. 60 IN SOA ns1.test. hostmaster.test. 4000 1 2 3 4"))
-			if reply.Rcode != dns.RcodeServerFailure || l.changes != (i+1)*updateAttempts {
-				t.Fatal(l.changes, reply)
+			if reply.Rcode != dns.RcodeServerFailure || l.made() != (i+1)*updateAttempts {
+				t.Fatal(l.made(), reply)
 			}
 		}
 	})
 	t.Run("the zone is gone", func(t *testing.T) {
 		s, l := updatable(t, nil)
-		l.meanwhile = func(int, *zones.ChangeSet) { l.add(storetest.Change("example.", zones.OpDeleteZone{})) }
+		l.set(func() {
+			l.meanwhile = func(int, *zones.ChangeSet) { l.add(storetest.Change("example.", zones.OpDeleteZone{})) }
+		})
 		if reply := send(t, s, "tcp", updateMessage(t, "upd x.example. 60 IN A 192.0.2.4")); reply.Rcode != dns.RcodeNotAuth {
 			t.Error(reply)
 		}
@@ -369,7 +389,7 @@ func TestUpdateOfAStaleCopy(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s, l := updatable(t, nil)
-			l.add(unseen)
+			l.set(func() { l.add(unseen) })
 			if reply := send(t, s, "udp", updateMessage(t, test.lines...)); reply.Rcode != test.want {
 				t.Error(reply)
 			}
@@ -380,7 +400,7 @@ func TestUpdateOfAStaleCopy(t *testing.T) {
 	}
 	t.Run("the log is away", func(t *testing.T) {
 		s, l := updatable(t, nil)
-		l.down = errors.New("no log")
+		l.set(func() { l.down = errors.New("no log") })
 		for _, lines := range [][]string{{"pre new.example. 0 ANY A"}, {"upd new.example. 0 ANY ANY"}} {
 			if reply := send(t, s, "udp", updateMessage(t, lines...)); reply.Rcode != dns.RcodeServerFailure {
 				t.Error(reply)
@@ -390,7 +410,7 @@ func TestUpdateOfAStaleCopy(t *testing.T) {
 		if reply := send(t, s, "udp", updateMessage(t, "upd new.other. 0 ANY ANY")); reply.Rcode != dns.RcodeNotZone {
 			t.Error(reply)
 		}
-		l.fail = errors.New("no log")
+		l.set(func() { l.fail = errors.New("no log") })
 		if reply := send(t, s, "udp", updateMessage(t, "upd new.example. 60 IN A 192.0.2.3")); reply.Rcode != dns.RcodeServerFailure {
 			t.Error(reply)
 		}
@@ -431,8 +451,8 @@ func TestUpdateRepeated(t *testing.T) {
 			t.Error(dns.RcodeToString[got])
 		}
 	}
-	if l.changes != 1 {
-		t.Errorf("%d changes", l.changes)
+	if l.made() != 1 {
+		t.Errorf("%d changes", l.made())
 	}
 	other, err := dns.Dial("udp", s.testAddr())
 	if err != nil {
@@ -471,10 +491,12 @@ func TestUpdateRepeated(t *testing.T) {
 func TestUpdateRepeatedUnderWay(t *testing.T) {
 	s, l := updatable(t, nil)
 	begun, goOn := make(chan bool), make(chan bool)
-	l.meanwhile = func(int, *zones.ChangeSet) {
-		begun <- true
-		<-goOn
-	}
+	l.set(func() {
+		l.meanwhile = func(int, *zones.ChangeSet) {
+			begun <- true
+			<-goOn
+		}
+	})
 	conn, err := dns.Dial("udp", s.testAddr())
 	if err != nil {
 		t.Fatal(err)
@@ -502,8 +524,8 @@ func TestUpdateRepeatedUnderWay(t *testing.T) {
 	if reply, err := conn.ReadMsg(); err != nil || reply.Opcode != dns.OpcodeQuery || len(reply.Answer) != 1 {
 		t.Fatal(reply, err)
 	}
-	if l.changes != 1 {
-		t.Errorf("%d changes", l.changes)
+	if l.made() != 1 {
+		t.Errorf("%d changes", l.made())
 	}
 }
 
@@ -596,7 +618,7 @@ func TestUpdatesAtOnce(t *testing.T) {
 func TestUpdatesAreBounded(t *testing.T) {
 	s, l := updatable(t, nil)
 	goOn := make(chan bool)
-	l.meanwhile = func(int, *zones.ChangeSet) { <-goOn }
+	l.set(func() { l.meanwhile = func(int, *zones.ChangeSet) { <-goOn } })
 	defer close(goOn)
 	conn, err := dns.Dial("udp", s.testAddr())
 	if err != nil {
