@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
 
 	"balefire/zones"
@@ -147,7 +146,7 @@ func (t *passage) add(set zones.RRset) error {
 // changes are what changed, in the order of zones.CompareRRsets.
 func (p *patch) changes() []passage {
 	var all []passage
-	for t := range maps.Values(p.sets) {
+	for _, t := range p.sets {
 		if t.before.IsZero() && t.after.IsZero() || !t.before.IsZero() && !t.after.IsZero() && t.before.Equal(t.after) {
 			continue
 		}
