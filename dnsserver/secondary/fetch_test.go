@@ -224,6 +224,9 @@ func TestLies(t *testing.T) {
 			if perMessage == 100 && (strings.Contains(test.name, "middle") || test.name == "an empty message") {
 				continue // there is only one
 			}
+			if perMessage == 1 && test.name == "more behind the end" {
+				continue // nobody reads that
+			}
 			t.Run(fmt.Sprint(test.name, " ", perMessage), func(t *testing.T) {
 				r, p := newRig(t), newFakePrimary(t)
 				r.create(apex, p.remote)

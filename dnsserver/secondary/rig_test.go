@@ -52,6 +52,7 @@ func (r *rig) apply(cs *zones.ChangeSet) store.Position {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	offset := r.log.Add(r.t, cs)
+	r.log.Records[offset].Time = time.Now().UTC()
 	if _, err := r.partition.Apply(r.log.From(offset)); err != nil {
 		r.t.Error(err)
 	}

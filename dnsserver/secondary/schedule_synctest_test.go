@@ -92,6 +92,7 @@ func newWorld(t *testing.T, change ...func(*Options)) *world {
 func (w *world) stop() {
 	w.cancel()
 	<-w.done
+	time.Sleep(time.Minute) // for servers in the middle of an answer
 }
 
 // server makes a primary at an address, whose zones have a serial.
