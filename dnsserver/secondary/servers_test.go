@@ -63,8 +63,6 @@ zone:
   name: "%[4]s"
   zonefile: "%[3]s/zone"
   provide-xfr: 127.0.0.1 NOKEY
-  store-ixfr: yes
-  create-ixfr: yes
 `, strings.ReplaceAll(addr, ":", "@"), me.Username, dir, apexText)
 	p := &realPrimary{name: "NSD", addr: addr, file: writeFile(t, filepath.Join(dir, "zone"), zone)}
 	cmd := start(t, p, dir, conf, "nsd", "-d", "-c")
