@@ -209,6 +209,8 @@ type effect struct {
 	kind    effectKind
 	delta   zones.Delta // effectPatched
 	changed int64       // offset
+	// peered are the zone's settings, when it has or had primaries, or servers that are notified.
+	peered *zones.ZoneSettings
 }
 
 type effectKind uint8
@@ -286,7 +288,7 @@ func (b *batch) record(rec *Record) (err error) {
 		return err
 	}
 	for _, e := range b.effects[effects:] {
-		out.Created, out.Deleted = e.kind == effectCreated, e.kind == effectDeleted
+		out.Changed, out.Created, out.Deleted, out.Settings = true, e.kind == effectCreated, e.kind == effectDeleted, e.peered
 	}
 	v := packer(b.value[:0])
 	out.pack(&v, true)

@@ -222,6 +222,10 @@ func (b *batch) perform(a *base, cs *zones.ChangeSet, result *change.Result, off
 		b.value = z.pack(b.value[:0])
 		b.add(b.key, b.value)
 	}
+	if old.Settings.IsPeered() || z.Settings.IsPeered() {
+		settings := z.Settings
+		did.peered = &settings
+	}
 	b.effects = append(b.effects, did)
 	return b.keepHistory(a.apex, z.sequence, entry)
 }
