@@ -169,7 +169,7 @@ func (s *Store) findCold(qname zones.Name, qtype zones.Type) Holding {
 		switch {
 		case !s.fitsMemory(view.z):
 			p.sayTooLarge(apex, v.Slot, view.z)
-		case p.Suspicious() == nil && s.hot.worthLoading(v.Slot):
+		case p.Suspicious() == nil && s.hot.worthLoading(v.Slot) && !p.keepWhole(view):
 			s.loader.ask(p, apex)
 		}
 		return Holding{Status: Here, Apex: apex, View: view, Partition: v.Partition, cold: view}

@@ -124,8 +124,8 @@ func (p *Partition) load(apex zones.Name) (err error) {
 	if err != nil {
 		return p.suspect(apex, err)
 	}
-	if !ok || now.generation != state.generation {
-		return nil // another zone by now
+	if !ok || now.generation != state.generation || !now.Standing.Served() {
+		return nil // another zone by now, or none to answer from
 	}
 	zone, changed, err := missed.catchUp(zone, state.changed)
 	if err != nil {
@@ -137,6 +137,23 @@ func (p *Partition) load(apex zones.Name) (err error) {
 	return nil
 }
 
+// keepWhole puts a zone that was read whole for a question into memory, and reports whether it has: not when anything was published
+// since, or is just being. It does not wait.
+func (p *Partition) keepWhole(v *coldView) bool {
+	if v.whole == nil || !p.viewMu.TryLock() {
+		return false
+	}
+	defer p.viewMu.Unlock()
+	p.readMu.Lock()
+	closed := p.closed
+	p.readMu.Unlock()
+	if closed || p.published.Load() != v.at { // under viewMu nothing is published
+		return false
+	}
+	p.store.hot.install(newHotEntry(v.whole, p, v.z.changed))
+	return true
+}
+
 // readWhole reads a zone into memory; nil when it is not there, or too large.
 func (p *Partition) readWhole(apex zones.Name, slot uint32) (*hotzone.Zone, zoneState, error) {
 	r, err := p.begin()
@@ -145,7 +162,7 @@ func (p *Partition) readWhole(apex zones.Name, slot uint32) (*hotzone.Zone, zone
 	}
 	defer r.end()
 	z, ok, err := readZone(r.reader, apex)
-	if err != nil || !ok || !p.store.fitsMemory(z) || !p.store.hot.worthReading(slot, memoryOf(z)) {
+	if err != nil || !ok || !z.Standing.Served() || !p.store.fitsMemory(z) || !p.store.hot.worthReading(slot, memoryOf(z)) {
 		return nil, z, err
 	}
 	zone, err := readAll(r.reader, apex, z)

@@ -1,10 +1,13 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
+	"balefire/store"
 	"balefire/store/storetest"
 	"balefire/zones"
 )
@@ -56,5 +59,47 @@ func TestBusyZoneComesIntoMemory(t *testing.T) {
 			t.Fatalf("%v and serial %d in memory, want %v and %d", got, soa.SOASerial(), want, info.Serial)
 		}
 		h.Release()
+	}
+}
+
+// TestSmallZoneIsReadOnce: what was read for the first question is what comes into memory.
+func TestSmallZoneIsReadOnce(t *testing.T) {
+	s, p := storetest.Open(t, storetest.Options(t, t.TempDir()))
+	var l storetest.Log
+	l.Add(t, storetest.Create("example."))
+	apply(t, p, l.Records)
+	before := s.Stats().Readings
+	h := s.Find(name("example."), zones.TypeSOA)
+	h.Release()
+	if now := s.Stats(); now.Readings != before+1 || now.HotZones != 1 {
+		t.Errorf("%d readings, %d zones in memory", now.Readings-before, now.HotZones)
+	}
+}
+
+// TestOldReadingIsNotKept: what was read before something was published, or before the partition was closed, does not come into memory.
+func TestOldReadingIsNotKept(t *testing.T) {
+	s, p := storetest.Open(t, storetest.Options(t, t.TempDir()))
+	var l storetest.Log
+	l.Add(t, storetest.Create("example."))
+	apply(t, p, l.Records)
+	kept, err := p.KeepRead(name("example."), func() {
+		l.Add(t, storetest.Put("example.", storetest.Set("www.example.", 60, zones.TypeA, "192.0.2.1")))
+		apply(t, p, l.Records[1:])
+	})
+	if kept || err != nil || s.Stats().HotZones != 0 {
+		t.Errorf("what was read before a change is in memory: %v %v", kept, err)
+	}
+	closed := make(chan error, 1)
+	_, err = p.KeepRead(name("example."), func() {
+		go func() { closed <- p.Close() }()
+		for {
+			if _, err := p.Outcome(0); errors.Is(err, store.ErrClosed) {
+				return
+			}
+			runtime.Gosched()
+		}
+	})
+	if err := errors.Join(err, <-closed); err != nil || s.Stats().HotZones != 0 {
+		t.Errorf("%d zones of a closed partition are in memory: %v", s.Stats().HotZones, err)
 	}
 }
