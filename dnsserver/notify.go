@@ -20,16 +20,30 @@ type Notifies interface {
 	Zone(apex zones.Name) (store.ZoneInfo, error)
 	// Notified says that somebody who may has sent a NOTIFY. It must not wait.
 	Notified(n Notification)
+	// Pass has a node that has the zone decide, which calls AnswerNotify. It may wait, but not for long.
+	Pass(n Notification) (Verdict, error)
 }
 
-// Notification is a NOTIFY that was allowed.
+// Notification is a NOTIFY.
 type Notification struct {
-	Apex zones.Name // for the receiver to keep
-	From netip.Addr
+	Apex zones.Name
+	From netip.Addr // who sent it
+	Key  zones.Name // that it was signed with, verified; "" for none
 	// Serial is what the zone has at the sender, as a hint that nobody vouches for; HasSerial is false when it did not say.
 	Serial    zones.Serial
 	HasSerial bool
 }
+
+// Verdict is an answer without records.
+type Verdict struct {
+	RCode         uint16
+	ExtendedError int32 // an INFO-CODE of RFC 8914; −1 for none
+}
+
+func verdict(rcode wire.RCode, why wire.ExtendedError) Verdict { return Verdict{uint16(rcode), int32(why)} }
+
+// passingNotifies is how many NOTIFYs may wait for other nodes at once: a node that hangs must not take all that wait for the disk.
+const passingNotifies = 16
 
 // noticeRate is how many NOTIFYs of one zone are taken from one address. An honest primary sends fewer, and when one is dropped, another.
 var noticeRate = newRate(RateLimit{PerSecond: 1, Burst: 5})
@@ -54,30 +68,62 @@ func (x *exchange) serveNotify(packet []byte, from netip.Addr, dst []byte) []byt
 		}
 		return x.refuse(dst, wire.ServFail, wire.NoExtendedError)
 	}
-	zone, err := s.opts.Notifies.Zone(q.Name)
-	switch {
-	case errors.Is(err, store.ErrNoZone):
-		return x.refuse(dst, wire.NotAuth, wire.EDENotAuthoritative) // RFC 1996 §3.10
-	case errors.Is(err, store.ErrNotOpen):
-		return x.notifyElsewhere(packet, from, dst)
-	case err != nil:
-		return x.refuse(dst, wire.ServFail, wire.EDENotReady)
-	case !zone.Settings.IsSecondary():
-		return x.refuse(dst, wire.NotAuth, wire.NoExtendedError)
-	}
-	if !isPrimary(zone.Settings, from) && !s.allows(zones.DeedNotify, q.Name, zone.Settings, x.signer(), from) {
-		return x.refuse(dst, wire.Refused, wire.EDEProhibited)
-	}
-	n := Notification{Apex: zones.Name(strings.Clone(string(q.Name))), From: from}
+	n := Notification{Apex: zones.Name(strings.Clone(string(q.Name))), From: from, Key: x.signer()}
 	n.Serial, n.HasSerial = notifiedSerial(packet, q)
-	s.opts.Notifies.Notified(n)
-	x.reply.RCode, x.reply.Authoritative = wire.NoError, true
+	v, elsewhere := s.decideNotify(n)
+	if elsewhere {
+		v = s.passNotify(n)
+	}
+	x.reply.RCode, x.reply.ExtendedError = wire.RCode(v.RCode), wire.ExtendedError(v.ExtendedError)
+	x.reply.Authoritative = x.reply.RCode == wire.NoError
 	return x.append(dst, nil)
 }
 
-// notifyElsewhere answers a NOTIFY of a zone that another node holds.
-func (x *exchange) notifyElsewhere(_ []byte, _ netip.Addr, dst []byte) []byte {
-	return x.refuse(dst, wire.ServFail, wire.EDENotReady)
+// decideNotify decides about a NOTIFY, unless another node has its zone, and passes on what is allowed.
+func (s *Server) decideNotify(n Notification) (v Verdict, elsewhere bool) {
+	zone, err := s.opts.Notifies.Zone(n.Apex)
+	switch {
+	case errors.Is(err, store.ErrNotOpen):
+		return Verdict{}, true
+	case errors.Is(err, store.ErrNoZone):
+		return verdict(wire.NotAuth, wire.EDENotAuthoritative), false // RFC 1996 §3.10
+	case err != nil:
+		return verdict(wire.ServFail, wire.EDENotReady), false
+	case !zone.Settings.IsSecondary():
+		return verdict(wire.NotAuth, wire.NoExtendedError), false
+	case !isPrimary(zone.Settings, n.From) && !s.allows(zones.DeedNotify, n.Apex, zone.Settings, n.Key, n.From):
+		return verdict(wire.Refused, wire.EDEProhibited), false
+	}
+	s.opts.Notifies.Notified(n)
+	return verdict(wire.NoError, wire.NoExtendedError), false
+}
+
+// passNotify has another node decide.
+func (s *Server) passNotify(n Notification) Verdict {
+	unknown := verdict(wire.ServFail, wire.EDENotReady)
+	select {
+	case s.passing <- struct{}{}:
+		defer func() { <-s.passing }()
+	default:
+		return unknown
+	}
+	v, err := s.opts.Notifies.Pass(n)
+	if err != nil {
+		return unknown
+	}
+	return v
+}
+
+// AnswerNotify decides about a NOTIFY that another node passes on. It is never passed on twice.
+func (s *Server) AnswerNotify(n Notification) Verdict {
+	if s.opts.Notifies == nil {
+		return verdict(wire.Refused, wire.EDEProhibited)
+	}
+	v, elsewhere := s.decideNotify(n)
+	if elsewhere {
+		return verdict(wire.ServFail, wire.EDENotReady)
+	}
+	return v
 }
 
 // signer is the key that signed the message; "" for none.

@@ -21,6 +21,7 @@ type notifies struct {
 	known map[string]zones.ZoneSettings
 	fails map[string]error
 	told  []Notification
+	other *Server
 }
 
 func (n *notifies) Zone(apex zones.Name) (store.ZoneInfo, error) {
@@ -38,6 +39,14 @@ func (n *notifies) Notified(what Notification) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.told = append(n.told, what)
+}
+
+// Pass has somebody else's server decide.
+func (n *notifies) Pass(what Notification) (Verdict, error) {
+	if n.other == nil {
+		return Verdict{}, errors.New("nobody is there")
+	}
+	return n.other.AnswerNotify(what), nil
 }
 
 func (n *notifies) all() []Notification {
@@ -177,5 +186,34 @@ func TestFloodOfNotifies(t *testing.T) {
 	mu.Unlock()
 	if m := c.ask(notice("ours.example.", 1)); m.Rcode != dns.RcodeSuccess {
 		t.Errorf("a second later: %v", m)
+	}
+}
+
+// A zone that another node has is decided about there.
+func TestNotifyOfAZoneElsewhere(t *testing.T) {
+	there := &notifies{
+		known: map[string]zones.ZoneSettings{"ours.example.": from("127.0.0.1"), "theirs.example.": from("192.0.2.1")},
+		fails: map[string]error{"nowhere.example.": store.ErrNotOpen},
+	}
+	here := &notifies{fails: map[string]error{}}
+	for _, zone := range []string{"ours.example.", "theirs.example.", "gone.example.", "nowhere.example."} {
+		here.fails[zone] = store.ErrNotOpen
+	}
+	here.other = start(t, Options{Notifies: there, Access: Grants{}})
+	c := dial(t, "udp", start(t, Options{Notifies: here, Access: Grants{}}).testAddr())
+	for zone, rcode := range map[string]int{
+		"ours.example.": dns.RcodeSuccess, "theirs.example.": dns.RcodeRefused, "gone.example.": dns.RcodeNotAuth, "nowhere.example.": dns.RcodeServerFailure,
+	} {
+		if m := c.ask(notice(zone, 5)); m.Rcode != rcode || m.Authoritative != (rcode == dns.RcodeSuccess) {
+			t.Errorf("%s: %v", zone, m)
+		}
+	}
+	want := []Notification{{Apex: zones.MustParseName("ours.example."), From: netip.MustParseAddr("127.0.0.1"), Serial: 5, HasSerial: true}}
+	if got := there.all(); !slices.Equal(got, want) || len(here.all()) != 0 {
+		t.Errorf("there %+v, here %+v", got, here.all())
+	}
+	here.other = nil
+	if m := c.ask(notice("ours.example.", 5)); m.Rcode != dns.RcodeServerFailure {
+		t.Errorf("nobody is there: %v", m)
 	}
 }

@@ -96,6 +96,7 @@ type Server struct {
 	born     time.Time
 
 	noticeSeed maphash.Seed
+	passing    chan struct{} // NOTIFYs that wait for other nodes
 
 	lastPanic atomic.Int64 // when a panic was last logged, Unix seconds
 	panics    atomic.Uint64
@@ -152,7 +153,7 @@ func New(opts Options) (*Server, error) {
 	}
 	s := &Server{opts: opts, limiter: newRateLimiter(), born: time.Now(), noticeSeed: maphash.MakeSeed()}
 	if opts.Notifies != nil {
-		s.notices = newRateLimiter()
+		s.notices, s.passing = newRateLimiter(), make(chan struct{}, passingNotifies)
 	}
 	s.free.init(s, opts.Exchanges)
 	s.distant = newSlowLane(s, askingUDP, nil)

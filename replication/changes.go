@@ -15,9 +15,9 @@ type ZoneChange struct {
 	Serial zones.Serial // afterwards; 0 when the zone was deleted
 	// Created and Deleted say that the record made the zone hosted, or ended that.
 	Created, Deleted bool
-	// Settings are the zone's afterwards, if it comes from other servers, or others are told of it, or that was so until now. Nil for all
-	// others.
-	Settings *zones.ZoneSettings
+	// Peering is how the zone is afterwards, if it comes from other servers, or others are told of it, or that was so until now. Nil for
+	// all others.
+	Peering *store.Peering
 }
 
 // ChangesFunc is told what records of a partition did to zones, in their order, when all that is asked of this node sees it. No changes at
@@ -72,7 +72,7 @@ func (l *listeners) tellOutcomes(partition int32, outcomes []store.Outcome) {
 		o := &outcomes[i]
 		if o.Changed {
 			changes = append(changes, ZoneChange{
-				Apex: o.Zone, At: o.Position, Serial: o.Serial, Created: o.Created, Deleted: o.Deleted, Settings: o.Settings,
+				Apex: o.Zone, At: o.Position, Serial: o.Serial, Created: o.Created, Deleted: o.Deleted, Peering: o.Peering,
 			})
 		}
 	}

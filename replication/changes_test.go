@@ -2,7 +2,9 @@ package replication
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -93,4 +95,40 @@ func TestACopyThatIsAnotherIsTold(t *testing.T) {
 		defer h.mu.Unlock()
 		return slices.Contains(h.anew, partition)
 	})
+}
+
+// Of zones that have to do with other servers, a change says how they are.
+func TestChangesOfPeeredZones(t *testing.T) {
+	n := ready(t, start(t, options(t, t.TempDir())))
+	var h heard
+	defer n.Changes(h.note)()
+	apex := zones.MustParseName("example.")
+	notify := zones.ZoneSettings{Notify: []zones.Remote{{Addr: netip.MustParseAddrPort("192.0.2.1:53")}}}
+	do(t, n, storetest.Change("example.", zones.OpCreateZone{Settings: notify, RRsets: storetest.Apex("example.", 1)}))
+	do(t, n, storetest.Put("example.", storetest.Set("www.example.", 300, zones.TypeA, "192.0.2.1")))
+	do(t, n, storetest.Change("example.", zones.OpSetSettings{Parts: zones.PartNotify})) // the last word of it
+	do(t, n, storetest.Put("example.", storetest.Set("www.example.", 300, zones.TypeA, "192.0.2.2")))
+	do(t, n, storetest.Change("example.", zones.OpSetSettings{Parts: zones.PartNotify, Settings: notify}))
+	do(t, n, storetest.Change("example.", zones.OpDeleteZone{}))
+	do(t, n, storetest.Change("example.", zones.OpCreateZone{Settings: storetest.Secondary()}))
+	want := []string{"notified served", "notified served", "alone served", "-", "notified served", "alone served", "secondary awaits"}
+	eventually(t, n, "all were told", func() bool { return len(h.all()) >= len(want) })
+	for i, c := range h.all() {
+		got := "-"
+		if p := c.Peering; p != nil {
+			got = "alone"
+			switch {
+			case len(p.Settings.Notify) > 0:
+				got = "notified"
+			case p.Settings.IsSecondary():
+				got = "secondary"
+			}
+			if got += " served"; !p.Standing.Served() {
+				got = strings.TrimSuffix(got, "served") + "awaits"
+			}
+		}
+		if c.Apex != apex || got != want[i] {
+			t.Errorf("%d: %+v is %q, want %q", i, c, got, want[i])
+		}
+	}
 }

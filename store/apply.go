@@ -209,8 +209,8 @@ type effect struct {
 	kind    effectKind
 	delta   zones.Delta // effectPatched
 	changed int64       // offset
-	// peered are the zone's settings, when it has or had primaries, or servers that are notified.
-	peered *zones.ZoneSettings
+	// peering is of a zone that has or had primaries, or servers that are notified.
+	peering *Peering
 }
 
 type effectKind uint8
@@ -289,7 +289,7 @@ func (b *batch) record(rec *Record) (err error) {
 		return err
 	}
 	for _, e := range b.effects[effects:] {
-		out.Changed, out.Created, out.Deleted, out.Settings = true, e.kind == effectCreated, e.kind == effectDeleted, e.peered
+		out.Changed, out.Created, out.Deleted, out.Peering = true, e.kind == effectCreated, e.kind == effectDeleted, e.peering
 	}
 	v := packer(b.value[:0])
 	out.pack(&v, true)

@@ -241,8 +241,7 @@ func (b *batch) perform(a *base, cs *zones.ChangeSet, result *change.Result, off
 		b.keepState(a, z)
 	}
 	if old.Settings.IsPeered() || z.Settings.IsPeered() {
-		settings := z.Settings
-		did.peered = &settings
+		did.peering = &Peering{Settings: z.Settings, Standing: z.Standing}
 	}
 	b.effects = append(b.effects, did)
 	return b.keepHistory(a.apex, z.sequence, entry)
