@@ -212,7 +212,10 @@ func (t *target) status() Status {
 	}
 	if t.flight != nil {
 		s.Attempts = t.flight.attempt
-		if s.Fault == "" && s.Attempts > 0 {
+		switch {
+		case t.flight.fault != "":
+			s.Fault = t.flight.fault
+		case s.Attempts > 0:
 			s.Fault = noAnswer
 		}
 	}

@@ -745,3 +745,38 @@ func TestMessageWithoutRoomForTheSOA(t *testing.T) {
 		}
 	}
 }
+
+// A slow server's answer to an earlier attempt counts, but not for a serial that it was not told of.
+func TestLateAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		defer w.end()
+		one := remote(1)
+		slow := func(q *dns.Msg) *dns.Msg {
+			a := answering(q)
+			time.AfterFunc(4*time.Second, func() { w.give(a, one) })
+			return nil
+		}
+		w.serve(one, slow)
+		time.Sleep(5 * time.Second)
+		w.change("example.", 1, one)
+		time.Sleep(time.Minute)
+		if got := w.got(one); len(got) != 3 {
+			t.Errorf("got %v", got)
+		}
+		if s := w.status("example.")[0]; s.Serial != 1 || s.Fault != "" {
+			t.Errorf("%+v", s)
+		}
+		w.serve(one, func(q *dns.Msg) *dns.Msg {
+			w.serve(one, nil)
+			return slow(q)
+		})
+		w.change("example.", 2, one)
+		time.Sleep(time.Second / 2)
+		w.change("example.", 3, one)
+		time.Sleep(time.Minute)
+		if s := w.status("example.")[0]; s.Serial != 1 || s.Fault != noAnswer {
+			t.Errorf("told of 2, it is taken to know %+v", s)
+		}
+	})
+}

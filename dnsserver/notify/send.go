@@ -70,7 +70,7 @@ func (n *Notifier) orders(all []order, now time.Time) ([]order, time.Duration) {
 		if t == nil {
 			break
 		}
-		n.launch(t, 0, now)
+		n.launch(t, nil, now)
 		add(t)
 	}
 	wait := time.Hour

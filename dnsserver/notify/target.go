@@ -63,7 +63,6 @@ type flight struct {
 	key      flightKey
 	serial   zones.Serial
 	attempt  int // how many there were before
-	patience time.Duration
 	session  Session // nil when the message is not signed
 	fault    string  // of an answer that doesn't count
 }
@@ -176,19 +175,25 @@ func (n *Notifier) take() *target {
 	return nil
 }
 
-// launch prepares a message to a target that was taken, or that has not answered.
-func (n *Notifier) launch(t *target, attempt int, now time.Time) {
-	key := flightKey{addr: t.peer.remote.Addr, id: uint16(rand.Uint32())}
-	for n.flying[key] != nil {
-		key.id++ // there are not that many under way to one address
+// launch prepares a message to a target that was taken, or, with the flight of the last attempt, that has not answered.
+func (n *Notifier) launch(t *target, before *flight, now time.Time) {
+	f := &flight{key: flightKey{addr: t.peer.remote.Addr, id: uint16(rand.Uint32())}, serial: t.zone.serial}
+	if before != nil {
+		f.attempt, f.fault = before.attempt+1, before.fault
+		if before.serial == f.serial {
+			f.key = before.key // an answer to that one will do
+		}
 	}
-	t.flight = &flight{key: key, serial: t.zone.serial, attempt: attempt, patience: firstPatience << attempt}
-	if t.peer.remote.TLS && attempt == 0 {
-		t.flight.patience *= 4 // there are some ways to go
+	for n.flying[f.key] != nil {
+		f.key.id++ // there are not that many under way to one address
 	}
-	n.flying[key] = t
+	patience := firstPatience << f.attempt
+	if t.peer.remote.TLS {
+		patience = max(patience, askPatience+firstPatience)
+	}
+	t.flight, n.flying[f.key] = f, t
 	t.become(underWay)
-	t.sent, t.due = now, now.Add(jitter(t.flight.patience))
+	t.sent, t.due = now, now.Add(jitter(patience))
 	heap.Push(&n.due, t)
 }
 
@@ -245,8 +250,7 @@ func (n *Notifier) expired(t *target, now time.Time) (again bool) {
 	p.window = 1
 	n.metrics.count(resultNoAnswer)
 	if f.attempt+1 < maxAttempts {
-		n.launch(t, f.attempt+1, now)
-		t.flight.fault = f.fault
+		n.launch(t, f, now)
 		return true
 	}
 	p.flying--
