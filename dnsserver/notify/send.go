@@ -78,7 +78,7 @@ func (n *Notifier) orders(all []order, now time.Time) ([]order, time.Duration) {
 		wait = n.due[0].due.Sub(now)
 	}
 	if len(n.ready) > 0 {
-		wait = min(wait, time.Duration(max(0, 1-n.credit)/rate*float64(time.Second)))
+		wait = min(wait, time.Duration(max(0, 1-n.credit)/rate*float64(time.Second))+time.Microsecond) // what is cut off must not be waited for in vain
 	}
 	return all, max(wait, 0)
 }
@@ -95,7 +95,6 @@ func (n *Notifier) sendOne(msg []byte, o order) []byte {
 	if o.remote.Key != "" {
 		packet, err = n.sign(msg, o)
 	}
-	n.metrics.count(resultSent)
 	switch {
 	case err != nil:
 	case o.remote.TLS:
@@ -107,6 +106,8 @@ func (n *Notifier) sendOne(msg []byte, o order) []byte {
 		n.mu.Lock()
 		n.note(o.key, err.Error())
 		n.mu.Unlock()
+	} else {
+		n.metrics.count(resultSent)
 	}
 	return msg
 }
