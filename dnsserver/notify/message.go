@@ -68,5 +68,14 @@ func readAnswer(msg []byte, apex zones.Name) (rcode uint8, err error) {
 	return 0, errOtherQuestion
 }
 
-// rcodeNames are the codes that servers answer a NOTIFY with.
-var rcodeNames = map[uint8]string{1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED", 9: "NOTAUTH"}
+// rcodeFaults are of the codes that servers answer a NOTIFY with.
+var rcodeFaults = map[uint8]string{
+	1: "answered FORMERR", 2: "answered SERVFAIL", 3: "answered NXDOMAIN", 4: "answered NOTIMP", 5: "answered REFUSED", 9: "answered NOTAUTH",
+}
+
+func rcodeFault(rcode uint8) string {
+	if text, ok := rcodeFaults[rcode]; ok {
+		return text
+	}
+	return "answered with an error"
+}

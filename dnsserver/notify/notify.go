@@ -48,7 +48,7 @@ type Source interface {
 type Session interface {
 	// SignRequest appends a signature to msg.
 	SignRequest(msg []byte, now time.Time) []byte
-	// VerifyAnswer returns the answer without its signature. After an error it can be called with another.
+	// VerifyAnswer checks the signature of an answer, which it may take away. After an error it can be called with another.
 	VerifyAnswer(msg []byte, now time.Time) ([]byte, error)
 }
 

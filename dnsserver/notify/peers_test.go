@@ -427,18 +427,19 @@ func TestServersHeedOurNotify(t *testing.T) {
 						return err == nil && !all[0].Pending && all[0].Serial == serial && all[0].Fault == ""
 					})
 				}
-				// Of a zone that it does not have, and not signed when it should be.
+				// Of a zone that it does not have, and not signed when it should be; but BIND takes those from primaries all the same.
 				n.Changed(0, Zone{Apex: zones.MustParseName("other.test."), Serial: 1, At: 1, Remote: []zones.Remote{to}}, false)
 				refused := []string{"other.test."}
-				if key != "" {
+				if key != "" && s.name != "BIND" {
 					to.Key = ""
 					n.Changed(0, Zone{Apex: zones.MustParseName(apex), Serial: 9, At: 9, Remote: []zones.Remote{to}}, false)
 					refused = append(refused, apex)
 				}
 				for _, apex := range refused {
+					// Knot does not sign that, and BIND's signature the library has no word for: then it is tried again.
 					awaitThat(t, "the refusal", func() bool {
 						all, err := n.Notified(zones.MustParseName(apex))
-						return err == nil && !all[0].Pending && strings.HasPrefix(all[0].Fault, "answered ")
+						return err == nil && strings.HasPrefix(all[0].Fault, "answered ") && (!all[0].Pending || key != "")
 					})
 					all, _ := n.Notified(zones.MustParseName(apex))
 					t.Logf("%s: %s", apex, all[0].Fault)
@@ -474,7 +475,11 @@ func TestServersHeedOurCatalogs(t *testing.T) {
 			for _, zone := range []string{"one.test.", "two.test.", "three.test."} {
 				from.put(t, zone, hourly(t, zone, 7))
 			}
-			publish(1, member("one.test.", "0@1"), member("two.test.", "0@2", "a group", "b"))
+			groups := []string{"a group", "b"}
+			if s.name == "Knot" {
+				groups = groups[:1] // its version 3.2 takes a catalog for broken that has several for a member
+			}
+			publish(1, member("one.test.", "0@1"), member("two.test.", "0@2", groups...))
 			startServer(t, dir, s.conf(dir, addr, from.addr, catalogZone, ""), s.program, s.args...)
 			awaitSerial(t, addr, "one.test.", 7)
 			awaitSerial(t, addr, "two.test.", 7)

@@ -157,18 +157,14 @@ func (n *Notifier) finish(msg []byte, key flightKey) {
 		n.metrics.count(resultNoMatch)
 		return
 	}
-	var err error
-	if t.peer.remote.Key != "" {
+	rcode, err := readAnswer(msg, t.zone.apex)
+	if err == nil && t.peer.remote.Key != "" {
 		if t.flight.session == nil {
 			return // it was not sent yet
 		}
-		if msg, err = t.flight.session.VerifyAnswer(msg, now); err == nil && len(msg) < headerLen {
-			err = errOtherQuestion
+		if _, err = t.flight.session.VerifyAnswer(msg, now); err != nil && rcode != 0 {
+			err = fmt.Errorf("%s: %w", rcodeFault(rcode), err) // some servers don't sign what they refuse
 		}
-	}
-	var rcode uint8
-	if err == nil {
-		rcode, err = readAnswer(msg, t.zone.apex)
 	}
 	if err != nil {
 		// Anybody may have sent it: the right one may come yet.

@@ -222,10 +222,7 @@ func (n *Notifier) answered(t *target, rcode uint8, now time.Time) {
 		t.told, t.toldAt, t.fault = serial, now, ""
 		n.metrics.count(resultAnswered)
 	} else {
-		t.fault = "answered with an error"
-		if name, ok := rcodeNames[rcode]; ok {
-			t.fault = "answered " + name
-		}
+		t.fault = rcodeFault(rcode)
 		n.metrics.count(resultRefused)
 	}
 	// What it has missed while it was away it can be told now.
