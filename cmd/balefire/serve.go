@@ -25,6 +25,7 @@ import (
 	"balefire/replication/objectstore"
 	"balefire/replication/relay"
 	"balefire/store"
+	"balefire/zones"
 )
 
 const (
@@ -138,6 +139,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 		Peers:     peers{node},
 		Backups:   backups{node},
 		LogEnd:    view.logEnd,
+		CheckRemote: func(r zones.Remote) error { return r.Check(parseNetworks(cfg.DNS.AllowPeers)) },
 		Registry:  metrics,
 		TempDir:   scratch,
 		Token:     admin.NewToken("admin", secret),
@@ -174,6 +176,12 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	}
 	answering.Store(true)
 	defer func() { err = errors.Join(err, withPatience(server.Shutdown)) }()
+	notifier, stopNotifier, err := startNotifier(node, cfg, part(logger, "notify"))
+	if err != nil {
+		return err
+	}
+	metrics.MustRegister(notifier)
+	defer func() { err = errors.Join(err, stopNotifier()) }()
 
 	working, stop := context.WithCancel(ctx)
 	var work sync.WaitGroup
