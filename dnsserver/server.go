@@ -28,6 +28,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"balefire/dnsserver/tsig"
 	"balefire/store"
 	"balefire/zones"
 )
@@ -58,6 +59,8 @@ type Options struct {
 	Zones       Zones
 	// Elsewhere is who answers for zones that other nodes have. Nil: nobody.
 	Elsewhere Elsewhere
+	// Keys are those that messages may be signed with (TSIG). Nil: there are none.
+	Keys tsig.Ring
 	// Settings can be replaced while the server runs; see SetSettings.
 	Settings Settings
 	// Workers is how many UDP sockets each address gets, each with its own goroutine, and how many loops all TCP connections
