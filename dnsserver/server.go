@@ -29,6 +29,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"balefire/dnsserver/tsig"
 	"balefire/store"
 	"balefire/zones"
 )
@@ -63,6 +64,8 @@ type Options struct {
 	Access Access
 	// Notifies is told of NOTIFYs of secondary zones. Nil: they are refused.
 	Notifies Notifies
+	// Keys are those that messages may be signed with (TSIG). Nil: there are none.
+	Keys tsig.Ring
 	// Settings can be replaced while the server runs; see SetSettings.
 	Settings Settings
 	// Workers is how many UDP sockets each address gets, each with its own goroutine, and how many loops all TCP connections
