@@ -49,6 +49,7 @@ type exchange struct {
 	reply      wire.Reply
 	holding    store.Holding
 	held       bool
+	caller     caller // of what the slow lane serves
 	cookie     [wire.CookieLen]byte
 	slips      uint32
 
@@ -91,7 +92,7 @@ func (x *exchange) parse(packet []byte, q *wire.Query) {
 // serveParsed is serve for a packet that was parsed into q. Of one that has a question, x.hash is the cache's, if there is one.
 func (x *exchange) serveParsed(q *wire.Query, packet []byte, from netip.Addr, dst []byte) (reply []byte, later bool) {
 	reply, later = x.answerParsed(q, packet, from, dst)
-	if x.via == overTLS && q.Padding && len(reply) > 0 {
+	if x.via == overTLS && q.Padding && len(reply) > 0 && q.TSIG == 0 { // what is signed was padded before
 		reply = wire.Pad(reply, len(dst), q, &x.reply)
 	}
 	return reply, later
@@ -140,8 +141,8 @@ func (x *exchange) answerParsed(q *wire.Query, packet []byte, from netip.Addr, d
 		if !x.mayWait {
 			return nil, true
 		}
-		reply = x.serveSlow(packet, from, dst)
-		return reply, x.distant && len(reply) == 0
+		reply, later = x.serveSlow(packet, from, dst)
+		return reply, later || x.distant && len(reply) == 0
 	}
 	return x.ask(dst, from)
 }

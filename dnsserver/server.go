@@ -28,6 +28,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"balefire/dnsserver/tsig"
 	"balefire/store"
 	"balefire/zones"
 )
@@ -64,6 +65,8 @@ type Options struct {
 	DistantTransfers DistantTransfers
 	// Access says who may transfer, update, or tell of changes of zones. Nil: nobody.
 	Access Access
+	// Keys are those that messages may be signed with (TSIG). Nil: there are none.
+	Keys tsig.Ring
 	// Settings can be replaced while the server runs; see SetSettings.
 	Settings Settings
 	// Workers is how many UDP sockets each address gets, each with its own goroutine, and how many loops all TCP connections

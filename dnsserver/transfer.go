@@ -32,7 +32,10 @@ type signer interface {
 
 // asker returns the key that the message which is served was signed with, and what signs its answer; none when it was not signed.
 func (x *exchange) asker() (zones.Name, signer) {
-	return "", nil
+	if x.caller.session == nil {
+		return "", nil
+	}
+	return x.caller.key, x.caller.session
 }
 
 // transferQuery is a query for a transfer. It has memory of its own.

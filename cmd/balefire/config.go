@@ -20,14 +20,20 @@ type Config struct {
 	NodeID       string // stable over restarts, unique in the namespace
 	Partitions   int    // of a namespace that does not exist yet, fixed from then on; 0: 8 embedded, else 64
 
-	Kafka  KafkaConfig
-	Gossip GossipConfig
-	Relay  RelayConfig
-	DNS    DNSConfig
-	Admin  AdminConfig
-	Store  StoreConfig
-	Backup BackupConfig
-	Log    LogConfig
+	Kafka   KafkaConfig
+	Gossip  GossipConfig
+	Relay   RelayConfig
+	DNS     DNSConfig
+	Admin   AdminConfig
+	Store   StoreConfig
+	Backup  BackupConfig
+	Secrets SecretsConfig
+	Log     LogConfig
+}
+
+// SecretsConfig is how the secrets of the namespace are kept.
+type SecretsConfig struct {
+	KeyFile string // seals those in the control topic; empty: with the embedded log DataDir/secrets.key, made when needed; else none
 }
 
 // KafkaConfig is how the brokers are spoken to.
@@ -260,6 +266,8 @@ func (c *Config) options() []option {
 		{key: "backup.restore", value: boolean(&c.Backup.Restore), doc: "take a partition that is missing, damaged or left behind by the log from there"},
 		{key: "backup.interval", value: duration(&c.Backup.Interval, time.Second, 365*24*time.Hour), doc: "time in which each partition that has changed is backed up; the mutations topic must keep three times as long, and a node's longest outage"},
 		{key: "backup.keep", value: number(&c.Backup.Keep, 1, 10_000), doc: "backups of each partition that are kept"},
+
+		{key: "secrets.key-file", value: path(&c.Secrets.KeyFile), doc: "file with the secret that TSIG keys are sealed with in the log: base64 of 32 octets, mode 0600, the same for all nodes; empty means secrets.key of the data directory, made when it is needed, with the embedded log, and no TSIG keys with brokers"},
 
 		{key: "log.level", value: choice(&c.Log.Level, "debug", "info", "warn", "error"), doc: "the least level that is logged"},
 		{key: "log.format", value: choice(&c.Log.Format, "auto", "text", "json"), doc: "how the log looks; auto means text on a terminal, JSON elsewhere"},

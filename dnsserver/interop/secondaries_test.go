@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"math/big"
@@ -30,11 +31,26 @@ import (
 // waitLimit ends a test that waits for what never comes.
 const waitLimit = 60 * time.Second
 
-// fromLoopback lets those transfer who are on this machine.
-type fromLoopback struct{}
+// loopbackOrKey lets those transfer who are on this machine, but one zone only those who have a key.
+type loopbackOrKey struct{}
 
-func (fromLoopback) Allows(d zones.Deed, _ zones.Name, _ zones.ZoneSettings, _ zones.Name, from netip.Addr) bool {
-	return d == zones.DeedTransfer && from.IsLoopback()
+func (loopbackOrKey) Allows(d zones.Deed, apex zones.Name, _ zones.ZoneSettings, key zones.Name, from netip.Addr) bool {
+	return d == zones.DeedTransfer && from.IsLoopback() && (key == keyName || apex != keyedApex)
+}
+
+// keyedApex is a zone that only those may transfer who have the key.
+var (
+	keyedApex = zones.MustParseName("keyed.org.")
+	keyName   = zones.MustParseName("to.secondaries.")
+	theKey    = key{"to.secondaries", base64.StdEncoding.EncodeToString([]byte("a secret of thirty-two octets ..."))}
+)
+
+// ring has the key.
+type ring struct{}
+
+func (ring) Key(name zones.Name) (zones.TSIGKey, bool) {
+	secret, err := base64.StdEncoding.DecodeString(theKey.secret)
+	return zones.TSIGKey{Name: keyName, Algorithm: zones.HMACSHA256, Secret: secret}, err == nil && name == keyName
 }
 
 // primary is Balefire, of what a log makes.
@@ -52,7 +68,7 @@ func startPrimary(t *testing.T) *primary {
 	certificate := selfSigned(t)
 	s, err := dnsserver.New(dnsserver.Options{
 		Listen: []string{"127.0.0.1:0"}, ListenTLS: []string{"127.0.0.1:0"}, Certificate: func() *tls.Certificate { return certificate },
-		Zones: p.store, Contents: p.store, Access: fromLoopback{}, Logger: zerolog.Nop(),
+		Zones: p.store, Contents: p.store, Access: loopbackOrKey{}, Keys: ring{}, Logger: zerolog.Nop(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -296,6 +312,38 @@ func TestSecondaries(t *testing.T) {
 	for _, s := range all {
 		if got := s.fetch(t, apex); !slices.Equal(got, p.content(apex)) {
 			t.Errorf("%s has %v", s.name, got)
+		}
+	}
+}
+
+// TestSecondariesWithKeys: and so they do when every message is signed.
+func TestSecondariesWithKeys(t *testing.T) {
+	const changes = 20
+	p := startPrimary(t)
+	apex := keyedApex.String()
+	rng := randv2.New(randv2.NewPCG(3, 4))
+	sets := storetest.Apex(apex, 1)
+	for i := range 3000 { // several messages
+		sets = append(sets, storetest.Set(fmt.Sprintf("n%05d.%s", i, apex), 60, zones.TypeA, "192.0.2.1", "192.0.2.2"))
+	}
+	p.apply(storetest.Stage(apex, p.log.NextID(), sets, 400)...)
+	plain, secure := from{addr: p.server.Addrs()[0].String(), key: &theKey}, from{addr: p.server.TLSAddrs()[0].String(), tls: true, key: &theKey}
+	all := []*secondary{
+		startNSD(t, plain, []string{apex}), startKnot(t, plain, []string{apex}), startBIND(t, plain, []string{apex}), startBIND(t, secure, []string{apex}),
+	}
+	all[3].name = "BIND over TLS"
+	follow(t, p, apex, all)
+	whole := p.sent("zone")
+	for range changes {
+		p.apply(anyChange(apex, rng))
+		follow(t, p, apex, all)
+	}
+	if n := p.sent("zone"); n != whole {
+		t.Errorf("%d whole zones more", n-whole)
+	}
+	for _, s := range all {
+		if got, want := s.fetch(t, apex), p.content(apex); !slices.Equal(got, want) {
+			t.Errorf("%s has %d records, not %d: %v", s.name, len(got), len(want), firstDifference(got, want))
 		}
 	}
 }

@@ -292,6 +292,9 @@ func (m *draft) putHeader(q *Query, r *Reply, truncated bool) {
 	}
 }
 
+// IsTruncated reports whether a message has TC.
+func IsTruncated(message []byte) bool { return len(message) >= HeaderLen && message[2]&flagTC != 0 }
+
 func putHead(h []byte, q *Query, rcode RCode) {
 	binary.BigEndian.PutUint16(h, q.ID)
 	h[2] = flagQR | byte(q.Opcode)<<3
