@@ -47,6 +47,16 @@ func (m *model) Node(owner zones.Name) (zones.Node, error) {
 	return zones.NewNode(owner, sets), nil
 }
 
+func (m *model) Hashed(owner zones.Name) (zones.Node, error) {
+	var sets []zones.RRset
+	for at, s := range m.sets {
+		if at.owner == owner && at.key.Hashed() {
+			sets = append(sets, s)
+		}
+	}
+	return zones.NewNode(owner, sets), nil
+}
+
 func (m *model) SOA() (zones.RRset, error) {
 	return m.sets[position{m.apex, zones.Key{Type: zones.TypeSOA}}], nil
 }
@@ -126,23 +136,37 @@ func (m *model) check() error {
 		}
 		return nil
 	}
-	seq := NewSequence(m.apex)
+	standing := m.zone.Standing
+	if standing.Awaiting && (len(m.sets) != 0 || !m.zone.Settings.IsSecondary() || standing.Expired || !standing.Confirmed.IsZero()) {
+		return fmt.Errorf("the zone awaits its content, has %d RRsets, and its state is %+v", len(m.sets), m.zone)
+	}
+	if !m.zone.Settings.IsSecondary() && !standing.IsZero() {
+		return fmt.Errorf("a zone without primaries has standing %+v", standing)
+	}
+	back, err := ParseZone(m.zone.AppendState(nil))
+	if err != nil || !reflect.DeepEqual(back, m.zone) {
+		return fmt.Errorf("the state came back as %+v, %w", back, err)
+	}
+	source := zones.SourceClient
+	if m.zone.Settings.IsSecondary() || m.zone.Signed { // it was secondary once, if not now
+		source = zones.SourcePrimary
+	}
+	seq := NewSequenceFrom(m.apex, source)
 	for _, s := range m.sorted() {
 		if rej := seq.Add(s); rej != nil {
 			return fmt.Errorf("the zone has become invalid: %w", rej)
 		}
 	}
-	if rej := seq.Finish(); rej != nil {
+	if rej := seq.Finish(); rej != nil && !standing.Awaiting {
 		return fmt.Errorf("the zone has become invalid: %w", rej)
 	}
 	want := seq.Zone()
-	want.Settings = m.zone.Settings
+	want.Settings, want.Standing = m.zone.Settings, standing
+	if source == zones.SourcePrimary { // what came by single records may have gone by them
+		want.Signed, want.Hashed = want.Signed || m.zone.Signed, want.Hashed || m.zone.Hashed
+	}
 	if !reflect.DeepEqual(m.zone, want) {
 		return fmt.Errorf("the zone's state is\n%+v, and its RRsets make\n%+v", m.zone, want)
-	}
-	back, err := ParseZone(m.zone.AppendState(nil))
-	if err != nil || !reflect.DeepEqual(back, m.zone) {
-		return fmt.Errorf("the state came back as %+v, %w", back, err)
 	}
 	return nil
 }

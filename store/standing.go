@@ -1,0 +1,48 @@
+package store
+
+import "fmt"
+
+// Secondary zones may be hosted without being answered from: before anything has come from their primaries, and after these have been
+// silent for too long. Find says then that they are Unavailable, by ErrAwaiting or ErrExpired; they are in the index all the same, since no
+// other zone has their names; and they are not in memory.
+
+// withheld says why the zone is not answered from; nil when it is.
+func (z *zoneState) withheld() error {
+	switch {
+	case z.Standing.Awaiting:
+		return ErrAwaiting
+	case z.Standing.Expired:
+		return ErrExpired
+	}
+	return nil
+}
+
+// EachPeered calls fn for each zone of the partition that has primaries, remotes to notify, or grants, in canonical order, until it returns false.
+// It reads the states of all zones at one position, one after the other, in bounded memory; fn may wait, but versions of that position are
+// kept meanwhile, and closing the partition waits.
+func (p *Partition) EachPeered(fn func(ZoneInfo) (more bool)) error {
+	r, err := p.begin()
+	if err != nil {
+		return err
+	}
+	defer r.end()
+	err = r.scan([]byte{kindZone}, []byte{kindZone + 1}, func(e entry) (bool, error) {
+		value, err := e.value()
+		if err != nil {
+			return false, err
+		}
+		z, err := parseZoneState(value)
+		if err != nil {
+			return false, err
+		}
+		if len(z.Settings.Primaries)+len(z.Settings.Notify)+len(z.Settings.Grants) == 0 && z.Standing.IsZero() {
+			return true, nil
+		}
+		apex, err := apexOfKey(e.key)
+		if err != nil {
+			return false, fmt.Errorf("key %x: %w: %w", e.key, err, ErrCorrupt)
+		}
+		return fn(p.info(apex, z)), nil
+	})
+	return p.suspect("", err)
+}
