@@ -1,6 +1,9 @@
 package store
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // Secondary zones may be hosted without being answered from: before anything has come from their primaries, and after these have been
 // silent for too long. Find says then that they are Unavailable, by ErrAwaiting or ErrExpired; they are in the index all the same, since no
@@ -16,6 +19,9 @@ func (z *zoneState) withheld() error {
 	}
 	return nil
 }
+
+// Withheld reports whether err says that a zone is hosted and not answered from: ErrAwaiting or ErrExpired. Every copy says so.
+func Withheld(err error) bool { return errors.Is(err, ErrAwaiting) || errors.Is(err, ErrExpired) }
 
 // EachPeered calls fn for each zone of the partition that has primaries, remotes to notify, or grants, in canonical order, until it returns false.
 // It reads the states of all zones at one position, one after the other, in bounded memory; fn may wait, but versions of that position are

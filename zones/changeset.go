@@ -38,7 +38,7 @@ type (
 		RRsets   []RRset
 	}
 	// OpReplaceZone replaces the zone's whole content, or makes the zone, by RRsets in canonical order.
-	// Settings are kept when the zone exists, unless SetSettings. A shrinking zone (to nothing, or by more than 20% of over 100 RRsets) is
+	// Settings are kept when the zone exists, but for its serial policy if SetSettings. A shrinking zone (to nothing, or by more than 20% of over 100 RRsets) is
 	// refused at the door unless forced; apply does not look at that.
 	OpReplaceZone struct {
 		Settings    ZoneSettings
@@ -47,8 +47,11 @@ type (
 	}
 	// OpDeleteZone removes the zone and all that is in it.
 	OpDeleteZone struct{}
-	// OpSetSettings changes the zone's settings.
-	OpSetSettings struct{ Settings ZoneSettings }
+	// OpSetSettings changes those parts of the zone's settings that it names, all of them when it names none. The others are zero.
+	OpSetSettings struct {
+		Parts    SettingsPart
+		Settings ZoneSettings
+	}
 	// OpPutRRset sets the RRset to the one given: new, or in place of what was there.
 	OpPutRRset struct{ RRset RRset }
 	// OpAddRecords adds RDATA to an RRset, making it when absent; an existing one keeps its RDATA and takes the TTL given.

@@ -109,6 +109,9 @@ func checkOp(op zones.Op, apex zones.Name, source zones.Source, alone bool) *zon
 	}
 	switch op := op.(type) {
 	case zones.OpSetSettings:
+		if op.Parts&^zones.AllSettings != 0 || op.Parts != 0 && !op.Settings.Equal(zones.ZoneSettings{}.With(op.Parts, op.Settings)) {
+			return &zones.Rejection{Rule: zones.RuleMalformed, Detail: "settings that it does not name, or that there are not"}
+		}
 		return checkSettings(op.Settings, apex)
 	case zones.OpPutRRset:
 		return checkPut(op.RRset, apex, source)

@@ -126,6 +126,7 @@ var (
 	rrsetFields    = schema{1: octetString, 2: number, 3: number, 4: repeated}
 	nameAndType    = schema{1: octetString, 2: number}
 	createFields   = schema{1: octetString, 2: repeated}
+	setFields      = schema{1: octetString, 2: number}
 	replaceFields  = schema{1: octetString, 2: number, 3: repeated}
 	chunkFields    = schema{1: octetString, 2: number, 3: repeated}
 	commitFields   = schema{1: octetString, 2: number, 3: number, 4: octetString, 5: octetString, 6: number}
@@ -164,7 +165,16 @@ func decodeOp(b []byte) (zones.Op, error) {
 		return zones.OpDeleteZone{}, read(body, "delete_zone", noFields, nil)
 	case opSetSettings:
 		var op zones.OpSetSettings
-		err = read(body, "set_settings", oneOctetString, func(f field) error { return f.settings(&op.Settings) })
+		err = read(body, "set_settings", setFields, func(f field) error {
+			if f.number == 1 {
+				return f.settings(&op.Settings)
+			}
+			if f.value > math.MaxUint8 {
+				return fmt.Errorf("field 2: %d are no parts of settings", f.value)
+			}
+			op.Parts = zones.SettingsPart(f.value)
+			return nil
+		})
 		return op, err
 	case opPutRRset:
 		s, err := decodeRRset(body)

@@ -103,7 +103,7 @@ func encodeOp(op zones.Op) (member protowire.Number, body []byte, err error) {
 	case zones.OpDeleteZone:
 		return opDeleteZone, nil, nil
 	case zones.OpSetSettings:
-		return opSetSettings, appendSettings(nil, 1, op.Settings), nil
+		return opSetSettings, appendNumber(appendSettings(nil, 1, op.Settings), 2, uint64(op.Parts)), nil
 	case zones.OpPutRRset:
 		return opPutRRset, encodeRRset(op.RRset), nil
 	case zones.OpAddRecords:

@@ -15,10 +15,14 @@ func (a *application) patch(ops []zones.Op) (Result, *zones.Rejection, error) {
 	if !a.hosted {
 		return Result{}, a.noZone(), nil
 	}
-	settings := a.old.Settings
+	settings, setAt := a.old.Settings, -1
 	for i, op := range ops {
 		if set, ok := op.(zones.OpSetSettings); ok {
-			settings = set.Settings
+			parts := set.Parts
+			if parts == 0 {
+				parts = zones.AllSettings
+			}
+			settings, setAt = settings.With(parts, set.Settings), i
 			continue
 		}
 		if rej := a.mayChange(settings); rej != nil {
@@ -35,6 +39,11 @@ func (a *application) patch(ops []zones.Op) (Result, *zones.Rejection, error) {
 		}
 		if rej, err := a.record(op); rej != nil || err != nil {
 			return Result{}, atOp(rej, i), err
+		}
+	}
+	if setAt >= 0 { // each part is good, and together they may still be too much
+		if rej := checkSettings(settings, a.apex); rej != nil {
+			return Result{}, atOp(rej, setAt), nil
 		}
 	}
 	if a.old.Standing.Awaiting && !settings.IsSecondary() {

@@ -170,8 +170,11 @@ type successor struct {
 // What comes from a primary keeps its serial, which may be any when the zone is not answered from, or is transferred anew.
 func (a *application) succeed(seq *Sequence, settings zones.ZoneSettings, set bool) (successor, *zones.Rejection, error) {
 	next := successor{zone: seq.Zone(), soa: seq.SOA()}
-	if a.hosted && !set {
-		settings = a.old.Settings
+	if a.hosted {
+		policy := settings
+		if settings = a.old.Settings; set {
+			settings = settings.With(zones.PartSerialPolicy, policy)
+		}
 	}
 	if rej := a.mayReplace(settings); rej != nil {
 		return next, rej, nil
