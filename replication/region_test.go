@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -160,6 +161,23 @@ func TestRegionSharesPartitions(t *testing.T) {
 			t.Errorf("a name that does not exist: %v, %v", rcode, err)
 		}
 	}
+	// A zone that is not answered from is said to be so by all, and not taken for one that can't be read.
+	withheld := func(want error) {
+		t.Helper()
+		for id, n := range g.nodes {
+			eventually(t, n, fmt.Sprintf("%s says %v", id, want), func() bool {
+				_, _, err := g.resolve(n, "www.second.test.")
+				return errors.Is(err, want)
+			})
+		}
+	}
+	g.write(a, storetest.Change("second.test.", zones.OpCreateZone{Settings: storetest.Secondary()}))
+	withheld(store.ErrAwaiting)
+	sets := append(storetest.Apex("second.test.", 5), storetest.Set("www.second.test.", 60, zones.TypeA, "192.0.2.1"))
+	g.write(b, storetest.From(zones.SourcePrimary, storetest.Change("second.test.", zones.OpReplaceZone{RRsets: sets})))
+	g.everywhere("www.second.test.")
+	g.write(a, storetest.From(zones.SourcePrimary, storetest.Change("second.test.", zones.OpSetStanding{Expired: true})))
+	withheld(store.ErrExpired)
 	// A restart moves nothing.
 	before := g.holding(b)
 	b.Close()

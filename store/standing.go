@@ -23,9 +23,9 @@ func (z *zoneState) withheld() error {
 // Withheld reports whether err says that a zone is hosted and not answered from: ErrAwaiting or ErrExpired. Every copy says so.
 func Withheld(err error) bool { return errors.Is(err, ErrAwaiting) || errors.Is(err, ErrExpired) }
 
-// EachPeered calls fn for each zone of the partition that has primaries, remotes to notify, or grants, in canonical order, until it returns false.
-// It reads the states of all zones at one position, one after the other, in bounded memory; fn may wait, but versions of that position are
-// kept meanwhile, and closing the partition waits.
+// EachPeered calls fn for each zone of the partition that has primaries, or remotes to notify, in canonical order, until it returns false.
+// It reads the states of all zones at one position, one after the other, in bounded memory. While fn waits, what has changed since that
+// position is kept on disk; ErrClosed when the partition is being closed, which waits for fn to return.
 func (p *Partition) EachPeered(fn func(ZoneInfo) (more bool)) error {
 	r, err := p.begin()
 	if err != nil {
@@ -33,6 +33,11 @@ func (p *Partition) EachPeered(fn func(ZoneInfo) (more bool)) error {
 	}
 	defer r.end()
 	err = r.scan([]byte{kindZone}, []byte{kindZone + 1}, func(e entry) (bool, error) {
+		select {
+		case <-p.closing:
+			return false, ErrClosed
+		default:
+		}
 		value, err := e.value()
 		if err != nil {
 			return false, err
@@ -41,7 +46,7 @@ func (p *Partition) EachPeered(fn func(ZoneInfo) (more bool)) error {
 		if err != nil {
 			return false, err
 		}
-		if len(z.Settings.Primaries)+len(z.Settings.Notify)+len(z.Settings.Grants) == 0 && z.Standing.IsZero() {
+		if !z.Settings.IsSecondary() && len(z.Settings.Notify) == 0 {
 			return true, nil
 		}
 		apex, err := apexOfKey(e.key)

@@ -18,13 +18,15 @@ import (
 func TestRandomSources(t *testing.T) {
 	apex := name("example.")
 	soa := rrset(t, "example. 3600 SOA ns.example. host.example. 10 7200 900 86400 300")
-	others := rrsets(t, "example. 3600 NS ns.example.", "www.example. 300 A 192.0.2.1", "example. 3600 DNSKEY 257 3 8 AAAA",
+	ns := rrset(t, "example. 3600 NS ns.example.")
+	signing := rrsets(t, "example. 3600 DNSKEY 257 3 8 AAAA",
 		"example. 3600 RRSIG SOA 8 1 3600 20300101000000 20260101000000 1 example. AAAA",
 		"example. 300 NSEC www.example. NS SOA RRSIG NSEC DNSKEY", "www.example. 300 NSEC example. A RRSIG NSEC",
 		"0p9mhaveqvm6t7vbl5lop2u3t2rp3tom.example. 300 NSEC3 1 0 5 AABB 2T7B4G4VSA5SMI47K61MV5BV1A22BOJR NS SOA",
 		"0p9mhaveqvm6t7vbl5lop2u3t2rp3tom.example. 300 RRSIG NSEC3 8 2 3600 20300101000000 20260101000000 1 example. AAAA",
-		"0p9mhaveqvm6t7vbl5lop2u3t2rp3tom.example. 300 A 192.0.2.7", "example. 0 NSEC3PARAM 1 0 5 AABB",
-		"sub.example. 300 NS ns.example.", "dn.example. 300 DNAME else.example.", "x.dn.example. 300 A 192.0.2.1")
+		"example. 0 NSEC3PARAM 1 0 5 AABB")
+	plain := rrsets(t, "www.example. 300 A 192.0.2.1", "0p9mhaveqvm6t7vbl5lop2u3t2rp3tom.example. 300 A 192.0.2.7", "sub.example. 300 NS ns.example.", "dn.example. 300 DNAME else.example.", "x.dn.example. 300 A 192.0.2.1")
+	others := slices.Concat([]zones.RRset{ns}, plain, signing)
 	primaries := []zones.Remote{{Addr: netip.MustParseAddrPort("192.0.2.53:53")}}
 	type tried struct {
 		source    zones.Source
@@ -46,7 +48,10 @@ func TestRandomSources(t *testing.T) {
 			return soa.WithSOASerial(zones.Serial(rapid.Uint32Range(8, 20).Draw(rt, "serial")))
 		}
 		drawZone := func() []zones.RRset {
-			sets := append(some(rt, others), drawSOA())
+			sets := append(some(rt, plain), ns, drawSOA())
+			if rapid.IntRange(0, 2).Draw(rt, "signed") == 0 {
+				sets = append(sets, some(rt, signing)...)
+			}
 			slices.SortFunc(sets, zones.CompareRRsets)
 			return sets
 		}
