@@ -85,7 +85,7 @@ func Apply(base Base, cs *zones.ChangeSet, logTime time.Time) (Result, *zones.Re
 	}
 	a := &application{
 		base: base, apex: cs.Zone, source: cs.Source, old: old, hosted: hosted, logTime: logTime,
-		overlay: overlay{base: base, apex: cs.Zone, source: cs.Source, nodes: map[place]*touched{}},
+		overlay: overlay{base: base, apex: cs.Zone, source: cs.Source, nodes: map[site]*touched{}},
 	}
 	for i, p := range cs.Preconditions {
 		if rej, err := a.precondition(p); rej != nil || err != nil {

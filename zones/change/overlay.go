@@ -15,21 +15,21 @@ type overlay struct {
 	base    Base
 	apex    zones.Name
 	source  zones.Source
-	nodes   map[place]*touched // every place that was looked at; never ranged over
-	changed []place            // places that an operation named, in the order of the operations
-	read    int                // octets of nodes
+	nodes   map[site]*touched // every site that was looked at; never ranged over
+	changed []site            // sites that an operation named, in the order of the operations
+	read    int               // octets of nodes
 }
 
-// place is where RRsets are: at an owner name, among the names of the zone or, hashed, in its NSEC3 chain.
-type place struct {
+// site is where RRsets are: at an owner name, among the names of the zone or, hashed, in its NSEC3 chain.
+type site struct {
 	owner  zones.Name
 	hashed bool
 }
 
-func placeOf(s zones.RRset) place { return place{s.Owner, s.Hashed()} }
+func siteOf(s zones.RRset) site { return site{s.Owner, s.Hashed()} }
 
-// comparePlaces is the order of zones.CompareRRsets.
-func comparePlaces(a, b place) int {
+// compareSites is the order of zones.CompareRRsets.
+func compareSites(a, b site) int {
 	if a.hashed != b.hashed {
 		if a.hashed {
 			return 1
@@ -47,11 +47,11 @@ type touched struct {
 
 // at returns an owner name of the zone, for reading.
 func (o *overlay) at(owner zones.Name) (*touched, *zones.Rejection, error) {
-	return o.look(place{owner: owner})
+	return o.look(site{owner: owner})
 }
 
-// look returns what is at a place, for reading.
-func (o *overlay) look(at place) (*touched, *zones.Rejection, error) {
+// look returns what is at a site, for reading.
+func (o *overlay) look(at site) (*touched, *zones.Rejection, error) {
 	if t, ok := o.nodes[at]; ok {
 		return t, nil, nil
 	}
@@ -76,8 +76,8 @@ func (o *overlay) look(at place) (*touched, *zones.Rejection, error) {
 	return t, nil, nil
 }
 
-// change returns what is at a place, for an operation to change.
-func (o *overlay) change(at place) (*touched, *zones.Rejection, error) {
+// change returns what is at a site, for an operation to change.
+func (o *overlay) change(at site) (*touched, *zones.Rejection, error) {
 	t, rej, err := o.look(at)
 	if rej != nil || err != nil {
 		return nil, rej, err
@@ -91,7 +91,7 @@ func (o *overlay) change(at place) (*touched, *zones.Rejection, error) {
 
 // changeSOA is change of the apex, for one who looks at nothing but the SOA: the other RRsets need not be read.
 func (o *overlay) changeSOA() (*touched, *zones.Rejection, error) {
-	apex := place{owner: o.apex}
+	apex := site{owner: o.apex}
 	if _, ok := o.nodes[apex]; ok {
 		return o.change(apex)
 	}
@@ -171,7 +171,7 @@ func (t *touched) changes(dst []zones.RRsetChange, owner zones.Name) []zones.RRs
 	return dst
 }
 
-// checkNodes applies the rules of a valid zone to every place that changed. dnames says whether the zone had any DNAME before.
+// checkNodes applies the rules of a valid zone to every site that changed. dnames says whether the zone had any DNAME before.
 func (o *overlay) checkNodes(dnames bool) (*zones.Rejection, error) {
 	for _, at := range o.changed {
 		dnames = dnames || o.nodes[at].has(zones.TypeDNAME)
@@ -217,7 +217,7 @@ func (o *overlay) checkNodes(dnames bool) (*zones.Rejection, error) {
 	return nil, nil
 }
 
-// checkHashed applies the rules to a place in the NSEC3 chain.
+// checkHashed applies the rules to a site in the NSEC3 chain.
 func (o *overlay) checkHashed(t *touched) *zones.Rejection {
 	for _, s := range t.after {
 		if rej := checkRRset(s, o.apex, o.source); rej != nil {
@@ -253,7 +253,7 @@ func (o *overlay) checkBelow(dname zones.Name) (*zones.Rejection, error) {
 		if err != nil || next == "" || !next.IsBelow(dname) {
 			return nil, err
 		}
-		if t, ok := o.nodes[place{owner: next}]; !ok || len(t.after) > 0 {
+		if t, ok := o.nodes[site{owner: next}]; !ok || len(t.after) > 0 {
 			return &zones.Rejection{
 				Rule: zones.RuleBelowDNAME, Owner: dname, Type: zones.TypeDNAME, Op: -1,
 				Detail: "there is data below it, at " + next.String() + " (RFC 6672 §2.4)",

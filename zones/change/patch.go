@@ -54,8 +54,8 @@ func (a *application) patch(ops []zones.Op) (Result, *zones.Rejection, error) {
 	zone.Standing = a.standing(settings)
 
 	o := &a.overlay
-	slices.SortFunc(o.changed, comparePlaces)
-	if !slices.ContainsFunc(o.changed, func(at place) bool { return o.nodes[at].differs() }) {
+	slices.SortFunc(o.changed, compareSites)
+	if !slices.ContainsFunc(o.changed, func(at site) bool { return o.nodes[at].differs() }) {
 		return a.keepContent(zone), nil, nil
 	}
 	if rej, err := o.checkNodes(a.old.DNAMEs > 0); rej != nil || err != nil {
@@ -111,7 +111,7 @@ func (a *application) step(zone *Zone) (*zones.Rejection, error) {
 	}
 	zone.Serial = serial
 	// The apex may be named by nothing but its serial: then it is the first of the changed names.
-	slices.SortFunc(a.overlay.changed, comparePlaces)
+	slices.SortFunc(a.overlay.changed, compareSites)
 	return nil, nil
 }
 
@@ -123,7 +123,7 @@ func (a *application) record(op zones.Op) (*zones.Rejection, error) {
 	o := &a.overlay
 	switch op := op.(type) {
 	case zones.OpPutRRset:
-		t, rej, err := o.change(placeOf(op.RRset))
+		t, rej, err := o.change(siteOf(op.RRset))
 		if rej != nil || err != nil {
 			return rej, err
 		}
@@ -131,7 +131,7 @@ func (a *application) record(op zones.Op) (*zones.Rejection, error) {
 	case zones.OpAddRecords:
 		return a.addRecords(op.RRset)
 	case zones.OpDeleteRecords:
-		t, rej, err := o.change(placeOf(op.RRset))
+		t, rej, err := o.change(siteOf(op.RRset))
 		if rej != nil || err != nil {
 			return rej, err
 		}
@@ -142,13 +142,13 @@ func (a *application) record(op zones.Op) (*zones.Rejection, error) {
 			t.put(rest)
 		}
 	case zones.OpDeleteRRset:
-		t, rej, err := o.change(place{op.Owner, op.Type == zones.TypeNSEC3})
+		t, rej, err := o.change(site{op.Owner, op.Type == zones.TypeNSEC3})
 		if rej != nil || err != nil {
 			return rej, err
 		}
 		t.remove(zones.Key{Type: op.Type})
 	case zones.OpDeleteName:
-		t, rej, err := o.change(place{owner: op.Owner})
+		t, rej, err := o.change(site{owner: op.Owner})
 		if rej != nil || err != nil {
 			return rej, err
 		}
@@ -163,7 +163,7 @@ func (a *application) record(op zones.Op) (*zones.Rejection, error) {
 }
 
 func (a *application) addRecords(s zones.RRset) (*zones.Rejection, error) {
-	t, rej, err := a.overlay.change(placeOf(s))
+	t, rej, err := a.overlay.change(siteOf(s))
 	if rej != nil || err != nil {
 		return rej, err
 	}

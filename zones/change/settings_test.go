@@ -42,6 +42,7 @@ func fromPrimary(t testing.TB) *zones.ChangeSet {
 		Ops: []zones.Op{
 			zones.OpCreateZone{Settings: peered()},
 			zones.OpSetSettings{Settings: zones.ZoneSettings{Frozen: true}},
+			zones.OpSetSettings{Parts: zones.PartNotify | zones.PartNotifyGrants},
 			zones.OpSetStanding{Expired: true, Since: time.UnixMilli(1772600767123).UTC()},
 			zones.OpSetStanding{},
 			zones.OpPutRRset{RRset: rrset(t, "www.example. 300 RRSIG A 8 2 300 20300101000000 20260101000000 1 example. BBBB")},
