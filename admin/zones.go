@@ -119,7 +119,12 @@ func (s *Server) postZones(w http.ResponseWriter, r *http.Request) error {
 	}
 	cs := s.changeSet(apex, d)
 	cs.Ops = []zones.Op{op}
-	place := func(int) string { return "/rrsets" }
+	place := func(int) string {
+		if op.Settings.IsSecondary() {
+			return "/primaries"
+		}
+		return "/rrsets"
+	}
 	if err := s.within(cs, place); err != nil {
 		return err
 	}
