@@ -151,8 +151,11 @@ func TestRandomSources(t *testing.T) {
 		}
 	})
 	for _, want := range []tried{
-		{zones.SourceClient, false, true}, {zones.SourceClient, true, false}, {zones.SourcePrimary, true, true},
-		{zones.SourcePrimary, true, false}, {zones.SourceRetransfer, true, true},
+		{zones.SourceClient, false, true},
+		{zones.SourceClient, true, false},
+		{zones.SourcePrimary, true, true},
+		{zones.SourcePrimary, true, false},
+		{zones.SourceRetransfer, true, true},
 	} {
 		if seen[want] == 0 {
 			t.Errorf("never applied: %+v", want)
