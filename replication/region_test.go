@@ -204,6 +204,19 @@ func TestRegionWithTwoGroups(t *testing.T) {
 		g.write(a, storetest.Create(apex, storetest.Set("www."+apex, 60, zones.TypeA, "192.0.2.1")))
 		g.everywhere("www." + apex)
 	}
+	// Whoever holds a zone that is not answered from knows that for itself, and asks nobody.
+	g.write(a, storetest.Change("second.test.", zones.OpCreateZone{Settings: storetest.Secondary()}))
+	partition, _ := a.PartitionOf(zones.MustParseName("second.test."))
+	for id, n := range g.nodes {
+		if !n.Holds(partition) {
+			continue
+		}
+		eventually(t, n, id+" knows that nothing has come", func() bool {
+			h := n.Find(zones.MustParseName("second.test."), zones.TypeA)
+			defer h.Release()
+			return len(n.holders(partition)) > 0 && h.Status == store.Unavailable && errors.Is(h.Err, store.ErrAwaiting)
+		})
+	}
 	g.nodes["b"].Close()
 	delete(g.nodes, "b")
 	for i := range 6 {
