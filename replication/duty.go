@@ -68,7 +68,7 @@ func textHash(s string) uint64 {
 // OnDuty reports whether this node is the one of its region that does for a partition what is done once for the region. A node alone is,
 // for what it holds.
 func (n *Node) OnDuty(partition int32) bool {
-	return n.Holds(partition) && (n.region == nil || n.duty(partition) == n.opts.NodeID)
+	return n.ctx.Err() == nil && n.Holds(partition) && (n.region == nil || n.duty(partition) == n.opts.NodeID)
 }
 
 // Duty returns the other node of the region that is on duty for a partition. ok is false when this node is, or nobody that can be asked.
