@@ -27,6 +27,8 @@ func TestRemoteCheck(t *testing.T) {
 		{"[::ffff:127.0.0.1]:53", ErrRemoteForbidden, nil}, // the same address
 		{"[::ffff:192.0.2.1]:53", nil, nil},
 		{"[::ffff:169.254.169.254]:80", ErrRemoteForbidden, ErrRemoteForbidden},
+		{"[::ffff:0.1.2.3]:53", ErrRemoteForbidden, ErrRemoteForbidden},
+		{"[::ffff:255.255.255.255]:53", ErrRemoteForbidden, ErrRemoteForbidden},
 		{"169.254.169.254:80", ErrRemoteForbidden, ErrRemoteForbidden},
 		{"[fe80::1]:53", ErrRemoteForbidden, nil},
 		{"0.0.0.0:53", ErrRemoteForbidden, ErrRemoteForbidden},

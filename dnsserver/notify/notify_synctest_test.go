@@ -764,7 +764,7 @@ func TestLateAnswers(t *testing.T) {
 		if got := w.got(one); len(got) != 3 {
 			t.Errorf("got %v", got)
 		}
-		if s := w.status("example.")[0]; s.Serial != 1 || s.Fault != "" {
+		if s := w.status("example.")[0]; s.Serial != 1 || s.Fault != "" || s.Told.Sub(w.began) != 9*time.Second {
 			t.Errorf("%+v", s)
 		}
 		w.serve(one, func(q *dns.Msg) *dns.Msg {

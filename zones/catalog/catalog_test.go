@@ -62,6 +62,7 @@ func TestParse(t *testing.T) {
 		{"an older version", "version TXT 1\n", nil, "version"},
 		{"a newer version", "version TXT 3\n", nil, "version"},
 		{"two versions", version + "version TXT 1\n", nil, "version"},
+		{"two versions, the first of which is known", version + "version TXT 3\n", nil, "version"},
 		{"a version of another type", "version CNAME x.\n", nil, "version"},
 		{"two records of a member", version + "a.zones PTR x.\na.zones PTR y.\n", nil, "a.zones"},
 		{"a member twice", version + "a.zones PTR x.\nb.zones PTR X.\n", nil, "b.zones"},
@@ -298,6 +299,27 @@ func TestDecide(t *testing.T) {
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", c.what, got, c.want)
 		}
+	}
+}
+
+// lateConsumer says of zones that they are a catalog's which are not any more.
+type lateConsumer struct{ consumer }
+
+func (c lateConsumer) OwnedBy(zones.Name) (all []zones.Name) {
+	for zone := range c.hosted {
+		all = append(all, zone)
+	}
+	return append(all, name("gone.example."))
+}
+
+func TestDecideDeletesOnlyWhatIsItsOwn(t *testing.T) {
+	c, err := New(apex, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hosted := map[zones.Name]Owned{name("a."): {}, name("b."): {Catalog: name("other.catalog."), Label: "l"}}
+	if steps := Decide(c, lateConsumer{consumer{hosted: hosted}}); len(steps) != 0 {
+		t.Errorf("%+v", steps)
 	}
 }
 
