@@ -40,7 +40,9 @@ type Verdict struct {
 	ExtendedError int32 // an INFO-CODE of RFC 8914; −1 for none
 }
 
-func verdict(rcode wire.RCode, why wire.ExtendedError) Verdict { return Verdict{uint16(rcode), int32(why)} }
+func verdict(rcode wire.RCode, why wire.ExtendedError) Verdict {
+	return Verdict{uint16(rcode), int32(why)}
+}
 
 // passingNotifies is how many NOTIFYs may wait for other nodes at once: a node that hangs must not take all that wait for the disk.
 const passingNotifies = 16

@@ -43,10 +43,13 @@ func (n *notifies) Notified(what Notification) {
 
 // Pass has somebody else's server decide.
 func (n *notifies) Pass(what Notification) (Verdict, error) {
-	if n.other == nil {
+	n.mu.Lock()
+	other := n.other
+	n.mu.Unlock()
+	if other == nil {
 		return Verdict{}, errors.New("nobody is there")
 	}
-	return n.other.AnswerNotify(what), nil
+	return other.AnswerNotify(what), nil
 }
 
 func (n *notifies) all() []Notification {
@@ -137,9 +140,9 @@ func TestNotifiedSerial(t *testing.T) {
 		"too short": func(m *dns.Msg) {
 			m.Answer = []dns.RR{&dns.RFC3597{Hdr: dns.RR_Header{Name: "ours.example.", Rrtype: dns.TypeSOA, Class: dns.ClassINET}, Rdata: "0000"}}
 		},
-		"a serial":                     nil,
+		"a serial":                        nil,
 		"a serial, and a compressed name": func(m *dns.Msg) { m.Compress = true },
-		"a serial, and another case":   func(m *dns.Msg) { m.Answer[0].Header().Name = "OURS.example." },
+		"a serial, and another case":      func(m *dns.Msg) { m.Answer[0].Header().Name = "OURS.example." },
 	} {
 		m := notice("ours.example.", 0x01020304)
 		if change != nil {
@@ -212,7 +215,9 @@ func TestNotifyOfAZoneElsewhere(t *testing.T) {
 	if got := there.all(); !slices.Equal(got, want) || len(here.all()) != 0 {
 		t.Errorf("there %+v, here %+v", got, here.all())
 	}
+	here.mu.Lock()
 	here.other = nil
+	here.mu.Unlock()
 	if m := c.ask(notice("ours.example.", 5)); m.Rcode != dns.RcodeServerFailure {
 		t.Errorf("nobody is there: %v", m)
 	}

@@ -26,7 +26,9 @@ type ZoneChange struct {
 type ChangesFunc func(partition int32, changes []ZoneChange)
 
 // listeners are those who want to know of changes. The slice is replaced, never changed.
-type listeners struct{ all atomic.Pointer[[]*ChangesFunc] }
+type listeners struct {
+	all atomic.Pointer[[]*ChangesFunc]
+}
 
 // Changes has fn told of changes from now on, until stop is called; what is on its way then may still come.
 func (n *Node) Changes(fn ChangesFunc) (stop func()) {

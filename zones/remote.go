@@ -37,7 +37,7 @@ var special = []struct {
 	network netip.Prefix
 	why     string
 }{
-	{netip.MustParsePrefix("0.0.0.0/8"), "an address of this network"},           // RFC 1122 §3.2.1.3
+	{netip.MustParsePrefix("0.0.0.0/8"), "an address of this network"},            // RFC 1122 §3.2.1.3
 	{netip.MustParsePrefix("240.0.0.0/4"), "a reserved or the broadcast address"}, // RFC 1112 §4, RFC 919
 	{netip.MustParsePrefix("::/96"), "an IPv4-compatible address"},                // RFC 4291 §2.5.5.1
 	{netip.MustParsePrefix("fec0::/10"), "a site-local address"},                  // RFC 3879

@@ -19,7 +19,7 @@ type notified struct{ node *replication.Node }
 
 var _ notify.Source = notified{}
 
-func (n notified) Partitions() int32             { return n.node.Log().Partitions() }
+func (n notified) Partitions() int32           { return n.node.Log().Partitions() }
 func (n notified) OnDuty(partition int32) bool { return n.node.OnDuty(partition) }
 
 func (n notified) EachNotified(ctx context.Context, partition int32, fn func(notify.Zone)) error {

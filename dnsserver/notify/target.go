@@ -60,11 +60,11 @@ func (t *target) become(s targetState) {
 
 // flight is a message that an answer is awaited to.
 type flight struct {
-	key      flightKey
-	serial   zones.Serial
-	attempt  int // how many there were before
-	session  Session // nil when the message is not signed
-	fault    string  // of an answer that doesn't count
+	key     flightKey
+	serial  zones.Serial
+	attempt int     // how many there were before
+	session Session // nil when the message is not signed
+	fault   string  // of an answer that doesn't count
 }
 
 type flightKey struct {
@@ -77,7 +77,7 @@ type peer struct {
 	remote  zones.Remote
 	refused string // why nothing is sent to it; "" when something may be
 	targets int
-	waiting int    // of these, those that are yet to be told
+	waiting int // of these, those that are yet to be told
 	// What is to be sent: changes first, then what was to be told anyway. Those that did not get an answer are in missed.
 	changes, others, missed queue
 
@@ -148,7 +148,9 @@ func (n *Notifier) offer(p *peer) {
 	}
 }
 
-func (p *peer) mayBeSent() bool { return p.flying < p.window && (p.changes.first != nil || p.others.first != nil) }
+func (p *peer) mayBeSent() bool {
+	return p.flying < p.window && (p.changes.first != nil || p.others.first != nil)
+}
 
 // take returns the next target to be told of all that are queued; nil when there is none. Peers take turns.
 func (n *Notifier) take() *target {

@@ -179,8 +179,8 @@ func readMember(s zones.RRset, zonesName zones.Name, of func(string) *node) *Bro
 					return &Broken{s.Owner, "its TXT record can't be read"}
 				}
 				if group != "" {
-				of(label).groups = append(of(label).groups, group)
-			}
+					of(label).groups = append(of(label).groups, group)
+				}
 			}
 		}
 	}

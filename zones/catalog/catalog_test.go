@@ -50,10 +50,13 @@ func TestParse(t *testing.T) {
 		{"a new owner", version + "a.zones PTR x.\ncoo.a.zones PTR new.catalog.\n", []Member{{Zone: name("x."), Label: "a", NewOwner: name("new.catalog.")}}, ""},
 		{"the root", version + "a.zones PTR .\n", []Member{{Zone: zones.Root, Label: "a"}}, ""},
 		{"letters of labels are of no account", version + "A.ZONES PTR x.\nGROUP.A.Zones TXT g\n", []Member{{Zone: name("x."), Label: "a", Groups: []string{"g"}}}, ""},
-		{"what is not of the schema", version + "a.zones PTR x.\na.zones TXT t\ngroup.a.zones PTR y.\ncoo.a.zones TXT z\nother.a.zones TXT t\n" +
-			"p.ext.a.zones TXT t\np.ext TXT t\nzones PTR y.\nversion PTR y.\nb.zones TXT no\ngroup.b.zones TXT g\na.b.c.zones PTR y.\nwww A 192.0.2.1\n" +
-			"group.group.a.zones TXT u\nversion.version TXT 3\nzoness PTR y.\nxzones PTR y.\n",
-			[]Member{{Zone: name("x."), Label: "a"}}, ""},
+		{
+			"what is not of the schema", version + "a.zones PTR x.\na.zones TXT t\ngroup.a.zones PTR y.\ncoo.a.zones TXT z\nother.a.zones TXT t\n" +
+				"p.ext.a.zones TXT t\np.ext TXT t\nzones PTR y.\nversion PTR y.\nb.zones TXT no\ngroup.b.zones TXT g\na.b.c.zones PTR y.\nwww A 192.0.2.1\n" +
+				"group.group.a.zones TXT u\nversion.version TXT 3\nzoness PTR y.\nxzones PTR y.\n",
+			[]Member{{Zone: name("x."), Label: "a"}},
+			"",
+		},
 		{"labels like those of properties", version + "group.zones PTR x.\ngroup.group.zones TXT g\ncoo.zones PTR y.\nzones.zones PTR z.\n", []Member{
 			{Zone: name("x."), Label: "group", Groups: []string{"g"}}, {Zone: name("y."), Label: "coo"}, {Zone: name("z."), Label: "zones"},
 		}, ""},
@@ -277,14 +280,34 @@ func TestDecide(t *testing.T) {
 		{"a clash with the operator's", []Member{{Zone: z, Label: "l"}}, map[zones.Name]Owned{z: {}}, nil, []string{"clash z.example."}},
 		{"a clash with another catalog", []Member{{Zone: z, Label: "l"}}, map[zones.Name]Owned{z: theirs}, []*Catalog{make(other, Member{Zone: z, Label: "l"})}, []string{"clash z.example."}},
 		{"a clash with one that is broken", []Member{{Zone: z, Label: "l"}}, map[zones.Name]Owned{z: theirs}, nil, []string{"clash z.example."}},
-		{"one that is given away, to somebody else", []Member{{Zone: z, Label: "l"}}, map[zones.Name]Owned{z: theirs},
-			[]*Catalog{make(other, Member{Zone: z, Label: "l", NewOwner: name("third.catalog.")})}, []string{"clash z.example."}},
-		{"one that is given away", []Member{{Zone: z, Label: "l"}}, map[zones.Name]Owned{z: theirs},
-			[]*Catalog{make(other, Member{Zone: z, Label: "l", NewOwner: apex})}, []string{"take-over z.example."}},
-		{"one that is given away, under another label", []Member{{Zone: z, Label: "m"}}, map[zones.Name]Owned{z: theirs},
-			[]*Catalog{make(other, Member{Zone: z, Label: "l", NewOwner: apex})}, []string{"take-over z.example. reset"}},
-		{"a giver that does not own", []Member{{Zone: z, Label: "l"}}, map[zones.Name]Owned{z: {}},
-			[]*Catalog{make(other, Member{Zone: z, Label: "l", NewOwner: apex})}, []string{"clash z.example."}},
+		{
+			"one that is given away, to somebody else",
+			[]Member{{Zone: z, Label: "l"}},
+			map[zones.Name]Owned{z: theirs},
+			[]*Catalog{make(other, Member{Zone: z, Label: "l", NewOwner: name("third.catalog.")})},
+			[]string{"clash z.example."},
+		},
+		{
+			"one that is given away",
+			[]Member{{Zone: z, Label: "l"}},
+			map[zones.Name]Owned{z: theirs},
+			[]*Catalog{make(other, Member{Zone: z, Label: "l", NewOwner: apex})},
+			[]string{"take-over z.example."},
+		},
+		{
+			"one that is given away, under another label",
+			[]Member{{Zone: z, Label: "m"}},
+			map[zones.Name]Owned{z: theirs},
+			[]*Catalog{make(other, Member{Zone: z, Label: "l", NewOwner: apex})},
+			[]string{"take-over z.example. reset"},
+		},
+		{
+			"a giver that does not own",
+			[]Member{{Zone: z, Label: "l"}},
+			map[zones.Name]Owned{z: {}},
+			[]*Catalog{make(other, Member{Zone: z, Label: "l", NewOwner: apex})},
+			[]string{"clash z.example."},
+		},
 		{"the catalog itself", []Member{{Zone: apex, Label: "l"}}, nil, nil, []string{"clash catalog.example."}},
 		{"what goes comes first", []Member{{Zone: name("a."), Label: "l"}}, map[zones.Name]Owned{z: ours("l")}, nil, []string{"delete z.example.", "create a."}},
 	} {
