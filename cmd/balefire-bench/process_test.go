@@ -51,7 +51,9 @@ func TestField(t *testing.T) {
 
 // TestGroupUsage has a shell and a child burn time, and wants what both have used.
 func TestGroupUsage(t *testing.T) {
-	cmd := exec.Command("sh", "-c", "while :; do :; done & echo $!; while :; do :; done")
+	// Each says when it has used several hundredths of a second, which is what the kernel counts in.
+	const burn = `burn() { i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; echo done; exec sleep 1000; }; burn & echo $!; burn`
+	cmd := exec.Command("sh", "-c", burn)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -67,17 +69,15 @@ func TestGroupUsage(t *testing.T) {
 		_ = cmd.Wait() // killed
 	})
 	var child int
-	if _, err := fmt.Fscan(out, &child); err != nil {
+	var done [2]string
+	if _, err := fmt.Fscan(out, &child, &done[0], &done[1]); err != nil {
 		t.Fatal(err)
 	}
 	var sum time.Duration
 	for _, pid := range []int{cmd.Process.Pid, child} {
-		used := time.Duration(0)
-		for used < 20*time.Millisecond {
-			time.Sleep(time.Millisecond) // a process's clock has no event to wait for
-			if used, err = processCPU(pid); err != nil {
-				t.Fatal(err)
-			}
+		used, err := processCPU(pid)
+		if err != nil || used < 20*time.Millisecond {
+			t.Fatalf("process %d has used %s, %v", pid, used, err)
 		}
 		sum += used
 	}

@@ -12,6 +12,14 @@ import (
 	"balefire/zones"
 )
 
+// pass lets time pass in the test's bubble (testing/synctest), and lets all that is due by then come to rest. The bubble's clock only moves
+// while nothing in it can run, so that it is the event: what has not happened at a time of it does not happen before a later one. Outside of
+// a bubble it panics.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // ranked is a node of another group: the second where the first has rank 0.
 func ranked(t *testing.T, topic *topic, rank int) *running {
 	opts := optionsFor(t.TempDir(), topic)
@@ -31,7 +39,7 @@ func TestOneGroupSaysIt(t *testing.T) {
 			g.Announce(0, b, true, 6)
 			g.Announce(0, b, false, 7)
 		}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		said := topic.said()
 		slices.Sort(said)
 		// The first may be fast enough to say both of what b came to.
@@ -57,17 +65,15 @@ func TestNextGroupSaysIt(t *testing.T) {
 			g.awaitEnd(t, topic)
 			g.Announce(0, zones.MustParseName("a.example."), true, 5)
 		}
-		time.Sleep(rankWait - time.Millisecond)
-		synctest.Wait()
+		pass(rankWait - time.Millisecond)
 		if said := topic.said(); len(said) != 0 {
 			t.Errorf("said before its turn: %q", said)
 		}
-		time.Sleep(2 * time.Millisecond)
-		synctest.Wait()
+		pass(2 * time.Millisecond)
 		if said := topic.said(); len(said) != 1 {
 			t.Errorf("said in the second's turn: %q", said)
 		}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if said := topic.said(); len(said) != 1 {
 			t.Errorf("said at last: %q", said)
 		}
@@ -84,18 +90,17 @@ func TestAnnounceWhileAway(t *testing.T) {
 		for i := range 10 {
 			c.Announce(0, zones.MustParseName(fmt.Sprintf("z%d.example.", i)), true, int64(i))
 		}
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		c.Announce(0, zones.MustParseName("z3.example."), false, 30)
 		c.Announce(0, zones.MustParseName("z4.example."), false, 1) // older than what waits
-		time.Sleep(10 * time.Second)
-		synctest.Wait()
+		pass(10 * time.Second)
 		topic.change(func() {
 			if topic.calls > 25 {
 				t.Errorf("%d attempts in twenty seconds", topic.calls)
 			}
 		})
 		topic.change(func() { topic.refuses = nil })
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		if said := topic.said(); len(said) != 10 || !slices.Contains(said, "z3.example. false 0@30") || !slices.Contains(said, "z4.example. true 0@4") {
 			t.Errorf("said: %q", said)
 		}
@@ -118,7 +123,7 @@ func TestAnnounceTooMuch(t *testing.T) {
 		c.Announce(0, zones.MustParseName("more.example."), true, maxPending)
 		c.Announce(1, zones.MustParseName("more.of.example."), true, 4)
 		c.Announce(0, zones.MustParseName("z3.example."), false, maxPending+1) // waits already
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		if len(doubts) != 0 {
 			t.Error("a doubt while nothing can be said")
 		}
@@ -140,7 +145,7 @@ func reconcile(t *testing.T, c *running, partition int32, p Partition) {
 	if err := c.Reconcile(t.Context(), partition, p); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(time.Minute)
+	pass(time.Minute)
 }
 
 // After a partition was restored, what the topic lacks or has wrong is said, and what is newer than the partition stands.
@@ -188,8 +193,7 @@ func TestReconcileWaitsForTopic(t *testing.T) {
 				return content(9, "a.example.")(ctx)
 			})
 		}()
-		time.Sleep(time.Minute)
-		synctest.Wait()
+		pass(time.Minute)
 		if asked {
 			t.Error("the partition was read before the topic")
 		}
@@ -197,7 +201,7 @@ func TestReconcileWaitsForTopic(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if said := topic.said(); len(said) != 1 {
 			t.Errorf("said: %q", said)
 		}
@@ -296,8 +300,7 @@ func TestReconcileMuch(t *testing.T) {
 		}
 		done := make(chan error, 1)
 		go func() { done <- c.Reconcile(t.Context(), 0, content(100, apexes...)) }()
-		time.Sleep(time.Minute)
-		synctest.Wait()
+		pass(time.Minute)
 		c.queue.mu.Lock()
 		if len(c.queue.waiting) != maxCompared {
 			t.Errorf("%d wait to be said", len(c.queue.waiting))
@@ -308,7 +311,7 @@ func TestReconcileMuch(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if said := topic.said(); len(said) != len(apexes)+1 {
 			t.Errorf("%d said, want %d", len(said), len(apexes)+1)
 		}

@@ -164,7 +164,7 @@ func TestSilentNodeIsAsked(t *testing.T) {
 		n1, n2 := r.start("node1", nil), r.start("node2", nil)
 		n2.Claim(ready(2))
 		await(t, n1, "node2's claim", holders(2, "node2"))
-		time.Sleep(time.Minute) // of the bubble's: until nobody tells it any more
+		pass(time.Minute) // of the bubble's: until nobody tells it any more
 		n1.mu.Lock()
 		r2 := n1.ledger.records["node2"]
 		n1.ledger.clear(r2)
@@ -186,12 +186,12 @@ func TestLateSeeds(t *testing.T) {
 		n2 := r.start("node2", nil)
 		n3 := r.start("node3", func(o *Options) { o.Join = []string{"10.0.0.9:7946", "10.0.0.1:7946"} })
 		awaitTrouble(t, n2, "no node of gossip.join could be reached")
-		time.Sleep(10 * time.Minute) // of the bubble's time
-		n1 := r.start("node1", nil)  // its own seed
+		pass(10 * time.Minute)      // of the bubble's time
+		n1 := r.start("node1", nil) // its own seed
 		for _, g := range []*Gossip{n1, n2, n3} {
 			await(t, g, "everyone", living("node1", "node2", "node3"))
 		}
-		time.Sleep(2 * r.timings.Rejoin)
+		pass(2 * r.timings.Rejoin)
 		for _, g := range []*Gossip{n1, n2, n3} {
 			if hasTrouble(g, "gossip.join") {
 				t.Errorf("%s still has troubles %q", g.options.ID, g.Troubles())
@@ -249,7 +249,7 @@ func TestHeardAgain(t *testing.T) {
 		for _, g := range all[:3] {
 			await(t, g, "that node4 is gone", living("node1", "node2", "node3"))
 		}
-		time.Sleep(3 * time.Second) // until nobody tells that any more; node4, which nobody confirms it to, still takes the others for alive
+		pass(3 * time.Second) // until nobody tells that any more; node4, which nobody confirms it to, still takes the others for alive
 		if !living(ids...)(all[3].Map()) {
 			t.Fatal("node4 has lost the others")
 		}
@@ -301,7 +301,7 @@ func TestHalvesMeetWithoutSeed(t *testing.T) {
 		r.separate(func(address string) bool { return address == "10.0.0.2:7946" })
 		await(t, n2, "nobody", living("node2"))
 		await(t, n3, "nobody", living("node3"))
-		time.Sleep(2 * time.Minute) // memberlist forgets sooner
+		pass(2 * time.Minute) // memberlist forgets sooner
 		r.separate(nil)
 		await(t, n2, "node3", living("node2", "node3"))
 		await(t, n3, "node2", living("node2", "node3"))
@@ -405,7 +405,7 @@ func TestOneIDForTwoNodes(t *testing.T) {
 		awaitTrouble(t, other, "give one of them another node-id")
 		awaitTrouble(t, n2, `another node gossips as "node2"`)
 		crash(t, other)
-		time.Sleep(n2.timings.Trouble + time.Minute)
+		pass(n2.timings.Trouble + time.Minute)
 		if list := n2.Troubles(); len(list) > 0 {
 			t.Errorf("long after it was gone: %q", list)
 		}
@@ -433,7 +433,7 @@ func TestStrangers(t *testing.T) {
 				awaitTrouble(t, n2, "no node of gossip.join could be reached")
 				await(t, n1, "node3", living("node1", "node3"))
 				await(t, n3, "node1", living("node1", "node3"))
-				time.Sleep(10 * time.Minute)
+				pass(10 * time.Minute)
 				for _, g := range []*Gossip{n1, n2, n3} {
 					if m := g.Map(); len(m.Holders(1)) > 0 || m.Peer("node1") != nil && m.Peer("node2") != nil {
 						t.Errorf("%s knows %v", g.options.ID, describe(m))

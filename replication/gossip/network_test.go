@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -27,9 +28,17 @@ type region struct {
 	cut  func(from, to string) bool // nil: all reach all
 }
 
+// pass lets time pass in the test's bubble (testing/synctest), and lets all that is due by then come to rest. The bubble's clock only moves
+// while nothing in it can run, so that it is the event: what has not happened at a time of it does not happen before a later one. Outside of
+// a bubble it panics.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 func newRegion(t *testing.T) *region {
 	// Memberlist's goroutines end a moment after it is closed, by their own time-outs.
-	t.Cleanup(func() { time.Sleep(time.Minute) })
+	t.Cleanup(func() { pass(time.Minute) })
 	return &region{t: t, timings: LAN(), open: map[string]*endpoint{}}
 }
 
