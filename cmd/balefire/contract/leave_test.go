@@ -106,9 +106,9 @@ func TestLeave(t *testing.T) {
 		a.names = append(a.names, "www."+zone)
 	}
 	stopFirst, stopSecond := make(chan struct{}), make(chan struct{})
-	var asking sync.WaitGroup
-	asking.Go(func() { a.run(first.DNS, stopFirst) })
-	asking.Go(func() { a.run(second.DNS, stopSecond) })
+	var askingFirst, askingSecond sync.WaitGroup
+	askingFirst.Go(func() { a.run(first.DNS, stopFirst) })
+	askingSecond.Go(func() { a.run(second.DNS, stopSecond) })
 
 	contains(t, "node drain --leave", first.cli("node", "drain", "--leave"), "n1 is drained")
 	if res := first.call("GET", "/readyz", ""); res.status != 503 {
@@ -118,12 +118,13 @@ func TestLeave(t *testing.T) {
 	before := a.asked.Load()
 	eventually("asked for everything since", func() bool { return a.asked.Load() > before+int64(3*len(a.names)) })
 	close(stopFirst)
+	askingFirst.Wait() // a question under way has its answer before the node is stopped
 	if err := first.Stop(20 * time.Second); err != nil {
 		t.Errorf("%v\n%s", err, first.Log())
 	}
 	second.cli("record", "set", "z0.test.", "late", "A", "60", "192.0.2.2", "--wait", "everywhere")
 	close(stopSecond)
-	asking.Wait()
+	askingSecond.Wait()
 	if a.failed.Load() > 0 {
 		t.Errorf("%d of %d questions had no answer, or a wrong one, even at the second attempt; the last:\n%s", a.failed.Load(), a.asked.Load(), a.last)
 	}
