@@ -403,7 +403,7 @@ func (j *importJob) digestAt(serial zones.Serial) zones.Digest {
 // unchanged ends an import whose content is hosted already. Only a new serial policy is worth a record.
 func (j *importJob) unchanged(ctx context.Context, got *imported, settings zones.ZoneSettings, present store.ZoneInfo) error {
 	got.Result = "unchanged"
-	if settings != present.Settings && !j.dryRun {
+	if !settings.Equal(present.Settings) && !j.dryRun {
 		cs := j.s.changeSet(j.apex, j.demands)
 		cs.Ops = []zones.Op{zones.OpSetSettings{Settings: settings}}
 		var err error

@@ -137,7 +137,7 @@ func (x *exchange) answerParsed(q *wire.Query, packet []byte, from netip.Addr, d
 		if !x.mayWait {
 			return nil, true
 		}
-		return x.serveSlow(packet, dst), false
+		return x.serveSlow(packet, from, dst), false
 	}
 	return x.ask(dst, from)
 }

@@ -7,7 +7,6 @@ import (
 	"github.com/miekg/dns"
 
 	"balefire/dnsserver/wire"
-	"balefire/zones"
 )
 
 // slowLane serves queries over UDP that must not hold up a receiving loop, on goroutines of its own. A query
@@ -99,19 +98,19 @@ func (l *slowLane) pass(x *exchange, j *slowJob) {
 
 // serveSlow answers what is no ordinary question. None of it is offered yet, so the answers are refusals; what they
 // need of the general DNS library is here, and will be here.
-func (x *exchange) serveSlow(packet, dst []byte) []byte {
+func (x *exchange) serveSlow(packet []byte, from netip.Addr, dst []byte) []byte {
 	q := x.query
 	switch {
 	case q.TSIG != 0:
 		return x.refuseKey(packet, dst)
-	case q.Opcode != wire.OpQuery: // NOTIFY and UPDATE: from nobody (RFC 1996 §3.10, RFC 2136 §3.3)
-		return x.refuse(dst, wire.Refused, wire.EDEProhibited)
+	case q.Opcode == wire.OpNotify:
+		return x.serveNotify(packet, from, dst)
+	case q.Opcode == wire.OpUpdate:
+		return x.serveUpdate(packet, from, dst)
 	case q.Class != wire.ClassIN:
 		return x.refuse(dst, wire.Refused, wire.NoExtendedError)
-	case q.Type == zones.TypeAXFR && x.via == overUDP: // RFC 5936 §4.2
-		return x.refuse(dst, wire.NotImp, wire.NoExtendedError)
 	default: // AXFR and IXFR
-		return x.refuse(dst, wire.Refused, wire.EDEProhibited)
+		return x.serveTransfer(packet, from, dst)
 	}
 }
 

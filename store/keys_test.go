@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -180,7 +181,7 @@ func TestGolden(t *testing.T) {
 	}
 
 	// And what is written can be read.
-	if back, err := parseZoneState(z.pack(nil)); err != nil || back != z {
+	if back, err := parseZoneState(z.pack(nil)); err != nil || !reflect.DeepEqual(back, z) {
 		t.Errorf("zone: %+v %v", back, err)
 	}
 	if back, err := parseStageState(s.pack(), apex); err != nil || back.generation != 41 || back.ID != id {

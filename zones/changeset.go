@@ -96,11 +96,6 @@ func (OpStageCommit) op()      {}
 func (OpStageAbort) op()       {}
 func (OpRaiseFormatLevel) op() {}
 
-// ZoneSettings are the zone's own settings, which travel in the log with it.
-type ZoneSettings struct {
-	SerialPolicy SerialPolicy
-}
-
 // Precondition must hold, before the first operation, for a change set to be applied: one of the If… types below.
 type Precondition interface{ precondition() }
 

@@ -182,7 +182,7 @@ func appendRRsets(b []byte, field protowire.Number, sets []zones.RRset) []byte {
 }
 
 func appendSettings(b []byte, field protowire.Number, s zones.ZoneSettings) []byte {
-	if s == (zones.ZoneSettings{}) {
+	if s.IsZero() {
 		return b
 	}
 	return appendMessage(b, field, appendNumber(nil, 1, uint64(s.SerialPolicy)))

@@ -125,7 +125,7 @@ func TestGolden(t *testing.T) {
 	if got := zone.AppendState(nil); !bytes.Equal(got, want) {
 		t.Errorf("a zone's state is stored as\n%x, and was\n%x", got, want)
 	}
-	if back, err := ParseZone(want); err != nil || back != zone {
+	if back, err := ParseZone(want); err != nil || !reflect.DeepEqual(back, zone) {
 		t.Errorf("the zone's state is read as\n%+v, %v, and was\n%+v", back, err, zone)
 	}
 }

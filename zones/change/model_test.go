@@ -3,6 +3,7 @@ package change
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -136,11 +137,11 @@ func (m *model) check() error {
 	}
 	want := seq.Zone()
 	want.Settings = m.zone.Settings
-	if m.zone != want {
+	if !reflect.DeepEqual(m.zone, want) {
 		return fmt.Errorf("the zone's state is\n%+v, and its RRsets make\n%+v", m.zone, want)
 	}
 	back, err := ParseZone(m.zone.AppendState(nil))
-	if err != nil || back != m.zone {
+	if err != nil || !reflect.DeepEqual(back, m.zone) {
 		return fmt.Errorf("the state came back as %+v, %w", back, err)
 	}
 	return nil

@@ -194,7 +194,7 @@ func (z *Zone) setSerial(soa zones.RRset, serial zones.Serial, apex zones.Name) 
 
 // keepContent is the result of a change set that changes the zone's settings at most.
 func (a *application) keepContent(z Zone) Result {
-	if z.Settings == a.old.Settings {
+	if z.Settings.Equal(a.old.Settings) {
 		return Result{Kind: Unchanged, Zone: a.old}
 	}
 	return Result{Kind: Patch, Zone: z, Delta: zones.Delta{From: z.Serial, To: z.Serial}}
