@@ -377,13 +377,17 @@ func (f *form) rrsets(v value, ok bool, apex zones.Name, limit int) []zones.RRse
 
 func (o *object) policy(name string) (zones.SerialPolicy, bool) {
 	v, ok := o.optional(name)
-	text, ok := o.text(v, ok)
+	return o.policyOf(v, ok)
+}
+
+func (f *form) policyOf(v value, ok bool) (zones.SerialPolicy, bool) {
+	text, ok := f.text(v, ok)
 	if !ok {
 		return 0, false
 	}
 	p, err := zones.ParseSerialPolicy(text)
 	if err != nil {
-		o.add(v.at, "%v", err)
+		f.add(v.at, "%v", err)
 		return 0, false
 	}
 	return p, true

@@ -25,7 +25,7 @@ func (s *Server) postChanges(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	p := &changeReader{form: f, apex: apex, records: s.opts.Limits.RecordsPerRRset}
+	p := &changeReader{form: f, apex: apex, records: s.opts.Limits.RecordsPerRRset, check: s.opts.CheckRemote}
 	v, ok := o.optional("preconditions")
 	var preconditions []zones.Precondition
 	for _, item := range o.array(v, ok) {
@@ -57,6 +57,7 @@ type changeReader struct {
 	*form
 	apex    zones.Name
 	records int // at most, of an RRset
+	check   func(zones.Remote) error
 }
 
 // The names by which the API knows preconditions and operations. Those that stage a large zone are not among
@@ -141,8 +142,11 @@ func (p *changeReader) operation(o *object) zones.Op {
 		owner, _ := o.owner(p.apex)
 		return zones.OpDeleteName{Owner: owner}
 	case "create_zone":
-		policy, _ := o.policy("serial_policy")
-		return zones.OpCreateZone{Settings: zones.ZoneSettings{SerialPolicy: policy}, RRsets: p.content(o)}
+		op := zones.OpCreateZone{Settings: o.settings(p.apex, p.check).Settings}
+		if !op.Settings.IsSecondary() {
+			op.RRsets = p.content(o)
+		}
+		return op
 	case "replace_zone":
 		policy, set := o.policy("serial_policy")
 		sets := p.content(o)
@@ -151,11 +155,11 @@ func (p *changeReader) operation(o *object) zones.Op {
 	case "delete_zone":
 		return zones.OpDeleteZone{}
 	case "set_settings":
-		policy, ok := o.policy("serial_policy")
-		if v, there := o.optional("serial_policy"); !ok && !there {
-			o.add(v.at, "is missing")
+		op := o.settings(p.apex, p.check)
+		if op.Parts == 0 {
+			o.add(o.at, "nothing to change; known here: %s", strings.Join(o.known, ", "))
 		}
-		return zones.OpSetSettings{Settings: zones.ZoneSettings{SerialPolicy: policy}}
+		return op
 	}
 	if ok {
 		o.add(v.at, "%q: want one of %s", kind, operationNames)

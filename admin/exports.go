@@ -21,6 +21,9 @@ func (s *Server) getFile(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer reading.Close()
+	if err := noContent(reading.Info); err != nil {
+		return err
+	}
 	h := w.Header()
 	h.Set("Content-Type", "text/dns; charset=us-ascii")
 	h.Set("Content-Disposition", `attachment; filename="`+safeFileName(fileName(apex))+`"`)

@@ -357,6 +357,16 @@ func (j *importJob) compare(ctx context.Context, got *imported) (done bool, err 
 		return false, nil // what it came to then is its result now
 	}
 	// As applying decides it, so that what it would reject is refused before it is sent.
+	switch s := present.Info.Settings; {
+	case s.IsSecondary():
+		return false, rejected(&zones.Rejection{
+			Rule: zones.RuleSecondary, Owner: j.apex, Op: -1, Detail: "the zone's content comes from its primaries, and from nobody else",
+		}, nil)
+	case s.Frozen:
+		return false, rejected(&zones.Rejection{
+			Rule: zones.RuleFrozen, Owner: j.apex, Op: -1, Detail: "the zone is frozen: it changes when it is thawed",
+		}, nil)
+	}
 	settings, came, old := present.Info.Settings, j.zone.Serial, present.Info.Serial
 	if j.setPolicy {
 		settings.SerialPolicy = j.policy
@@ -405,7 +415,7 @@ func (j *importJob) unchanged(ctx context.Context, got *imported, settings zones
 	got.Result = "unchanged"
 	if !settings.Equal(present.Settings) && !j.dryRun {
 		cs := j.s.changeSet(j.apex, j.demands)
-		cs.Ops = []zones.Op{zones.OpSetSettings{Settings: settings}}
+		cs.Ops = []zones.Op{zones.OpSetSettings{Parts: zones.PartSerialPolicy, Settings: zones.ZoneSettings{SerialPolicy: settings.SerialPolicy}}}
 		var err error
 		got.changed, err = j.s.submit(ctx, submission{cs: cs, wait: j.wait})
 		return err

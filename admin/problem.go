@@ -67,6 +67,7 @@ var problemTitles = map[string]string{
 	"log-unavailable":     "Changes can't be taken now",
 	"outcome-unknown":     "The change may have been made, or may be made later, or not",
 	"unavailable":         "What is asked for can't be read now",
+	"awaiting":            "The zone has no content yet",
 	"frozen":              "The namespace is being moved, or was, and takes no changes",
 	"not-held":            "Another node was asked that does not hold what is asked for",
 	"not-known":           "This server can't tell",
@@ -138,6 +139,9 @@ var ruleStatus = map[zones.Rule]int{
 	zones.RuleSigned:       http.StatusConflict,
 	zones.RuleSerial:       http.StatusConflict,
 	zones.RuleStage:        http.StatusConflict,
+	zones.RuleFrozen:       http.StatusConflict,
+	zones.RuleSecondary:    http.StatusConflict,
+	zones.RuleNotSecondary: http.StatusConflict,
 	zones.RulePrecondition: http.StatusPreconditionFailed,
 	zones.RuleTooLarge:     http.StatusRequestEntityTooLarge,
 	// These say that the server and the log do not fit together.

@@ -88,6 +88,8 @@ type Options struct {
 	Groups Groups
 	// Freezer makes the namespace refuse changes. Nil: it can't be told to.
 	Freezer Freezer
+	// CheckRemote says why a server may not be one that zones come from, or that is told of changes. Nil: any may be.
+	CheckRemote func(zones.Remote) error
 	// LogEnd returns the offset after the last record of a partition; an error means that it is not known now. Nil: never known.
 	LogEnd func(ctx context.Context, partition int32) (int64, error)
 	// Registry is what /metrics shows; the server's own metrics are registered in it. Nil: a new one.

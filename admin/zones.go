@@ -28,13 +28,19 @@ type zoneInfo struct {
 	Digest       string    `json:"digest"`
 	Position     string    `json:"position"`
 	ChangedAt    time.Time `json:"changed_at"`
+	Frozen       bool      `json:"frozen"`
+	// Of secondary zones.
+	Standing    string     `json:"standing,omitempty"`
+	ConfirmedAt *time.Time `json:"confirmed_at,omitempty"`
 }
 
 func showZone(z store.ZoneInfo) zoneInfo {
+	standing, confirmed := standingOf(z)
 	return zoneInfo{
 		Name: z.Apex.String(), Serial: uint32(z.Serial), SerialPolicy: z.Settings.SerialPolicy.String(),
 		RRsets: z.RRsets, Records: z.Records, Octets: z.Octets, Delegations: z.Delegations, Signed: z.Signed, NSEC3: z.NSEC3,
 		Digest: z.Digest.String(), Position: z.Changed.String(), ChangedAt: z.ChangedAt,
+		Frozen: z.Settings.Frozen, Standing: standing, ConfirmedAt: confirmed,
 	}
 }
 
@@ -52,7 +58,7 @@ func (s *Server) getZone(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer reading.Close()
 	w.Header().Set("ETag", tag(reading.Info.Serial))
-	return writeJSON(w, http.StatusOK, showZone(reading.Info))
+	return writeJSON(w, http.StatusOK, zoneDetails{showZone(reading.Info), showSettings(reading.Info.Settings)})
 }
 
 // read opens a zone for reading; the error is a problem when it is not hosted.
@@ -81,7 +87,7 @@ func (s *Server) reading(apex zones.Name) (*store.Reading, error) {
 	return nil, err
 }
 
-// postZones creates a zone: of the RRsets given, with an SOA and the name servers' NS made where they lack.
+// postZones creates a zone: of the RRsets given, with an SOA and the name servers' NS made where they lack; or, with primaries, of nothing.
 func (s *Server) postZones(w http.ResponseWriter, r *http.Request) error {
 	d, _, err := s.demandsOf(r, zones.Root)
 	if err != nil {
@@ -113,7 +119,12 @@ func (s *Server) postZones(w http.ResponseWriter, r *http.Request) error {
 	}
 	cs := s.changeSet(apex, d)
 	cs.Ops = []zones.Op{op}
-	place := func(int) string { return "/rrsets" }
+	place := func(int) string {
+		if op.Settings.IsSecondary() {
+			return "/primaries"
+		}
+		return "/rrsets"
+	}
 	if err := s.within(cs, place); err != nil {
 		return err
 	}
@@ -147,7 +158,10 @@ const (
 // newZone reads what makes a zone, but for its name.
 func (s *Server) newZone(o *object, apex zones.Name) zones.OpCreateZone {
 	var op zones.OpCreateZone
-	op.Settings.SerialPolicy, _ = o.policy("serial_policy")
+	op.Settings = o.settings(apex, s.opts.CheckRemote).Settings
+	if op.Settings.IsSecondary() { // what makes content is unknown here
+		return op
+	}
 	rrsets, ok := o.optional("rrsets")
 	op.RRsets = o.rrsets(rrsets, ok, apex, s.opts.Limits.RecordsPerRRset)
 	ttl := uint64(defaultTTL)
@@ -254,28 +268,6 @@ func newSOA(o *object, v value, given bool, apex zones.Name, ttl uint32, servers
 	}
 	o.add(v.at, "%v", err)
 	return zones.RRset{}, false
-}
-
-func (s *Server) patchZone(w http.ResponseWriter, r *http.Request) error {
-	apex, d, f, o, err := s.zoneChange(w, r)
-	if err != nil {
-		return err
-	}
-	policy, ok := o.policy("serial_policy")
-	if _, there := o.optional("serial_policy"); !there {
-		o.add("/serial_policy", "is missing")
-	}
-	o.end()
-	if err := f.err(); err != nil || !ok {
-		return err
-	}
-	cs := s.changeSet(apex, d)
-	cs.Ops = []zones.Op{zones.OpSetSettings{Settings: zones.ZoneSettings{SerialPolicy: policy}}}
-	got, err := s.submit(r.Context(), submission{cs: cs, wait: d.wait})
-	if err != nil {
-		return err
-	}
-	return answer(w, http.StatusOK, got)
 }
 
 // zoneChange begins a write to {zone} with a JSON body, and reads the reason from it.

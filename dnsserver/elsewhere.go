@@ -13,7 +13,7 @@ import (
 type Elsewhere interface {
 	// Ask has a node that holds the zone of h answer a question, and fills a. It may wait, but not for long. buf is memory
 	// that a may share; it is returned, perhaps grown, to be used again. store.ErrNoZone says that the zone is not hosted
-	// any more; any other error, that there is no answer.
+	// any more, store.ErrAwaiting and store.ErrExpired that it is, and not answered from; any other error, that there is no answer.
 	Ask(h store.Holding, q answer.Question, client netip.Addr, buf []byte, a *answer.Answer) ([]byte, error)
 }
 
@@ -47,6 +47,9 @@ func (x *exchange) elsewhere(dst []byte, from netip.Addr) []byte {
 	switch {
 	case errors.Is(err, store.ErrNoZone):
 		return x.refuse(dst, wire.Refused, wire.EDENotAuthoritative)
+	case store.Withheld(err):
+		x.count.asked++
+		return x.unavailable(dst, err)
 	case err != nil:
 		x.count.unasked++
 		return x.refuse(dst, wire.ServFail, wire.EDENotReady)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -149,6 +150,8 @@ func newHosted(t testing.TB) *hosted {
 		zones: map[zones.Name]*hotzone.Zone{zones.MustParseName("example.com."): loadZone(t, exampleZone)},
 		views: map[zones.Name]store.Holding{
 			zones.MustParseName("unavailable."): {Status: store.Unavailable, Err: store.ErrNotOpen},
+			zones.MustParseName("awaiting."):    {Status: store.Unavailable, Err: store.ErrAwaiting},
+			zones.MustParseName("expired."):     {Status: store.Unavailable, Err: fmt.Errorf("a zone: %w", store.ErrExpired)},
 			broken:                              {Status: store.Here, Apex: broken, View: brokenView{View: tiny("broken.")}},
 			panics:                              {Status: store.Here, Apex: panics, View: brokenView{View: tiny("panics."), panics: true}},
 		},

@@ -99,6 +99,12 @@ func TestRows(t *testing.T) {
 		{"2 unavailable", withEDNS(question("unavailable.", dns.TypeA), 1232, false), func(m *dns.Msg) bool {
 			return m.Rcode == dns.RcodeServerFailure && ede(m) == 14 && !m.Authoritative
 		}},
+		{"2 awaiting", withEDNS(question("awaiting.", dns.TypeA), 1232, false), func(m *dns.Msg) bool {
+			return m.Rcode == dns.RcodeServerFailure && ede(m) == 14 && !m.Authoritative
+		}},
+		{"2 expired", withEDNS(question("expired.", dns.TypeA), 1232, false), func(m *dns.Msg) bool {
+			return m.Rcode == dns.RcodeServerFailure && ede(m) == 24 && !m.Authoritative
+		}},
 		{"2 unreadable", withEDNS(question("x.broken.", dns.TypeA), 1232, false), func(m *dns.Msg) bool {
 			return m.Rcode == dns.RcodeServerFailure && ede(m) == 0 && !m.Authoritative
 		}},

@@ -170,7 +170,7 @@ func (x *exchange) ask(dst []byte, from netip.Addr) (reply []byte, later bool) {
 		}
 		return x.elsewhere(dst, from), false
 	default:
-		return x.refuse(dst, wire.ServFail, wire.EDENotReady), false
+		return x.unavailable(dst, x.holding.Err), false
 	}
 	err := answer.Begin(x.holding.View, answer.Question{Name: q.Name, Type: q.Type, DNSSEC: q.DO}, &x.answer)
 	if err == nil {
@@ -202,6 +202,14 @@ func (x *exchange) ask(dst []byte, from netip.Addr) (reply []byte, later bool) {
 func (x *exchange) refuse(dst []byte, rcode wire.RCode, why wire.ExtendedError) []byte {
 	x.reply.RCode, x.reply.ExtendedError, x.reply.Authoritative = rcode, why, false
 	return x.append(dst, nil)
+}
+
+// unavailable answers for a zone that is hosted and can't be answered from.
+func (x *exchange) unavailable(dst []byte, why error) []byte {
+	if errors.Is(why, store.ErrExpired) {
+		return x.refuse(dst, wire.ServFail, wire.EDEInvalidData)
+	}
+	return x.refuse(dst, wire.ServFail, wire.EDENotReady)
 }
 
 // append appends the answer as x.reply says, with the records of a, if any.

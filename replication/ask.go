@@ -28,6 +28,8 @@ const (
 
 	replyAnswer    = 0
 	replyNotHosted = 1
+	replyAwaiting  = 2
+	replyExpired   = 3
 )
 
 // ErrNoHolder means that no node of the region that this one knows of holds the partition, at the position that it needs.
@@ -90,7 +92,8 @@ func parseAsked(b []byte) (a asked, err error) {
 
 // Ask has a node that holds the zone answer a question, and fills a with that. The zone is h's, whose Status is store.Elsewhere.
 // buf is memory for a to share, and is returned, perhaps grown, to be used again when a is not needed any more. The error is
-// store.ErrNoZone when the zone is hosted no longer, else it says why there is no answer.
+// store.ErrNoZone when the zone is hosted no longer, store.ErrAwaiting or store.ErrExpired when it is and is not answered from, else it says
+// why there is no answer.
 func (n *Node) Ask(h store.Holding, q answer.Question, client netip.Addr, buf []byte, a *answer.Answer) ([]byte, error) {
 	least := n.leastOf(h.Partition)
 	holders := n.holders(h.Partition)
@@ -110,7 +113,7 @@ func (n *Node) Ask(h store.Holding, q answer.Question, client netip.Addr, buf []
 			return buf, n.unanswered(h, fmt.Errorf("partition %d: %w", h.Partition, err))
 		}
 		offset, err := readReply(buf, least, a)
-		if err == nil || errors.Is(err, store.ErrNoZone) {
+		if err == nil || errors.Is(err, store.ErrNoZone) || store.Withheld(err) {
 			n.sawElsewhere(ctx, h.Partition, offset)
 			n.metrics.asked("answered")
 			return buf, err
@@ -133,7 +136,7 @@ func (n *Node) unanswered(h store.Holding, err error) error {
 var errReply = errors.New("not an answer as nodes give it")
 
 // readReply fills a with a peer's answer, which must not be from before the least offset, and returns where it is from. The error
-// is store.ErrNoZone when the zone is hosted no longer.
+// is store.ErrNoZone when the zone is hosted no longer, and store.ErrAwaiting or store.ErrExpired when it is not answered from.
 func readReply(reply []byte, least int64, a *answer.Answer) (offset int64, err error) {
 	if len(reply) < replyHeader || reply[0] != askVersion {
 		return 0, errReply
@@ -144,6 +147,10 @@ func readReply(reply []byte, least int64, a *answer.Answer) (offset int64, err e
 	switch reply[1] {
 	case replyNotHosted:
 		return offset, store.ErrNoZone
+	case replyAwaiting:
+		return offset, store.ErrAwaiting
+	case replyExpired:
+		return offset, store.ErrExpired
 	case replyAnswer:
 		return offset, answer.Decode(reply[replyHeader:], a)
 	default:
@@ -184,6 +191,18 @@ func (n *Node) answerAsked(ctx context.Context, request, reply []byte) ([]byte, 
 	case store.NotHosted:
 		reply[len(begun)+1] = replyNotHosted
 		return reply, relay.OK
+	case store.Unavailable:
+		switch {
+		case h.Partition != q.partition:
+			return begun, relay.NotHere
+		case errors.Is(h.Err, store.ErrAwaiting):
+			reply[len(begun)+1] = replyAwaiting
+			return reply, relay.OK
+		case errors.Is(h.Err, store.ErrExpired):
+			reply[len(begun)+1] = replyExpired
+			return reply, relay.OK
+		}
+		return begun, relay.NotHere
 	default:
 		return begun, relay.NotHere
 	}

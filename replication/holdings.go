@@ -59,6 +59,9 @@ func (n *Node) placed(found store.Holding) store.Holding {
 			return found
 		}
 	case store.Unavailable:
+		if store.Withheld(found.Err) && n.Holds(found.Partition) {
+			return found // and so would the others
+		}
 		partition, ok := n.PartitionOf(found.Apex)
 		if found.Apex == "" || !ok || len(n.holders(partition)) == 0 {
 			return found

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -160,6 +161,23 @@ func TestRegionSharesPartitions(t *testing.T) {
 			t.Errorf("a name that does not exist: %v, %v", rcode, err)
 		}
 	}
+	// A zone that is not answered from is said to be so by all, and not taken for one that can't be read.
+	withheld := func(want error) {
+		t.Helper()
+		for id, n := range g.nodes {
+			eventually(t, n, fmt.Sprintf("%s says %v", id, want), func() bool {
+				_, _, err := g.resolve(n, "www.second.test.")
+				return errors.Is(err, want)
+			})
+		}
+	}
+	g.write(a, storetest.Change("second.test.", zones.OpCreateZone{Settings: storetest.Secondary()}))
+	withheld(store.ErrAwaiting)
+	sets := append(storetest.Apex("second.test.", 5), storetest.Set("www.second.test.", 60, zones.TypeA, "192.0.2.1"))
+	g.write(b, storetest.From(zones.SourcePrimary, storetest.Change("second.test.", zones.OpReplaceZone{RRsets: sets})))
+	g.everywhere("www.second.test.")
+	g.write(a, storetest.From(zones.SourcePrimary, storetest.Change("second.test.", zones.OpSetStanding{Expired: true})))
+	withheld(store.ErrExpired)
 	// A restart moves nothing.
 	before := g.holding(b)
 	b.Close()
@@ -185,6 +203,19 @@ func TestRegionWithTwoGroups(t *testing.T) {
 		apex := fmt.Sprintf("z%d.test.", i)
 		g.write(a, storetest.Create(apex, storetest.Set("www."+apex, 60, zones.TypeA, "192.0.2.1")))
 		g.everywhere("www." + apex)
+	}
+	// Whoever holds a zone that is not answered from knows that for itself, and asks nobody.
+	g.write(a, storetest.Change("second.test.", zones.OpCreateZone{Settings: storetest.Secondary()}))
+	partition, _ := a.PartitionOf(zones.MustParseName("second.test."))
+	for id, n := range g.nodes {
+		if !n.Holds(partition) {
+			continue
+		}
+		eventually(t, n, id+" knows that nothing has come", func() bool {
+			h := n.Find(zones.MustParseName("second.test."), zones.TypeA)
+			defer h.Release()
+			return len(n.holders(partition)) > 0 && h.Status == store.Unavailable && errors.Is(h.Err, store.ErrAwaiting)
+		})
 	}
 	g.nodes["b"].Close()
 	delete(g.nodes, "b")

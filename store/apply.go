@@ -218,6 +218,7 @@ const (
 	effectReplaced                   // by another generation
 	effectCreated
 	effectDeleted
+	effectWithheld // it is not answered from any more
 )
 
 // add makes a value pending for a key that is known not to be there, and keeps the digest.

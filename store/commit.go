@@ -86,7 +86,7 @@ func (p *Partition) publish(b *batch) {
 		switch e.kind {
 		case effectPatched:
 			p.store.hot.patch(p, e.apex, e.delta, e.changed)
-		case effectReplaced:
+		case effectReplaced, effectWithheld:
 			p.store.hot.drop(e.apex)
 		case effectCreated:
 			p.store.hot.create(p, e.apex)

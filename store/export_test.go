@@ -27,6 +27,9 @@ func (s *Store) SlotsUsed() int {
 // ReadWhole sets how many RRsets a zone may have to be read whole for a question.
 func (s *Store) ReadWhole(most uint64) { s.readWhole = most }
 
+// Load brings a zone into memory, if it may be there.
+func (p *Partition) Load(apex zones.Name) error { return p.load(apex) }
+
 // KeepRead reads a small zone as for a question, lets something happen, and reports whether what was read then came into memory.
 func (p *Partition) KeepRead(apex zones.Name, meanwhile func()) (kept bool, err error) {
 	v, err := p.openCold(apex)

@@ -35,6 +35,7 @@ const (
 	ActionReplaced Action = 3 // by a new generation
 	ActionDeleted  Action = 4
 	ActionSettings Action = 5 // its settings only
+	ActionStanding Action = 6 // it expired, or is back as it was
 )
 
 func (a Action) String() string {
@@ -49,6 +50,8 @@ func (a Action) String() string {
 		return "deleted"
 	case ActionSettings:
 		return "settings"
+	case ActionStanding:
+		return "standing"
 	}
 	return fmt.Sprintf("action-%d", uint8(a))
 }

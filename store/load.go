@@ -124,8 +124,8 @@ func (p *Partition) load(apex zones.Name) (err error) {
 	if err != nil {
 		return p.suspect(apex, err)
 	}
-	if !ok || now.generation != state.generation {
-		return nil // another zone by now
+	if !ok || now.generation != state.generation || !now.Standing.Served() {
+		return nil // another zone by now, or none to answer from
 	}
 	zone, changed, err := missed.catchUp(zone, state.changed)
 	if err != nil {
@@ -162,7 +162,7 @@ func (p *Partition) readWhole(apex zones.Name, slot uint32) (*hotzone.Zone, zone
 	}
 	defer r.end()
 	z, ok, err := readZone(r.reader, apex)
-	if err != nil || !ok || !p.store.fitsMemory(z) || !p.store.hot.worthReading(slot, memoryOf(z)) {
+	if err != nil || !ok || !z.Standing.Served() || !p.store.fitsMemory(z) || !p.store.hot.worthReading(slot, memoryOf(z)) {
 		return nil, z, err
 	}
 	zone, err := readAll(r.reader, apex, z)

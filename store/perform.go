@@ -53,6 +53,14 @@ func (a *base) Node(owner zones.Name) (zones.Node, error) {
 	return readNode(a.reader, z.generation, spaceNames, owner, a.apex)
 }
 
+func (a *base) Hashed(owner zones.Name) (zones.Node, error) {
+	z, ok, err := a.state()
+	if err != nil || !ok {
+		return zones.Node{}, err
+	}
+	return readNode(a.reader, z.generation, spaceHashed, owner, a.apex)
+}
+
 func (a *base) SOA() (s zones.RRset, err error) {
 	z, ok, err := a.state()
 	if err != nil || !ok {
@@ -163,6 +171,12 @@ func (b *batch) perform(a *base, cs *zones.ChangeSet, result *change.Result, off
 		return b.chunk(a, result, stage, offset, staged && !result.DropStage)
 
 	case change.Patch:
+		if len(result.Delta.Changes) == 0 && z.Settings.Equal(old.Settings) && z.Standing.Expired == old.Standing.Expired {
+			// Nothing but that the zone was confirmed, which happens all the time: it is no change of the zone.
+			z.changed, z.changedAt = old.changed, old.changedAt
+			b.keepState(a, z)
+			return nil
+		}
 		for _, c := range result.Delta.Changes {
 			if c.After.IsZero() {
 				b.over.remove(rrsetKey(nil, old.generation, c.Owner, a.apex, c.Key))
@@ -171,10 +185,17 @@ func (b *batch) perform(a *base, cs *zones.ChangeSet, result *change.Result, off
 			}
 		}
 		entry.Action, entry.Changes = ActionChanged, result.Delta.Changes
-		if len(entry.Changes) == 0 {
+		switch {
+		case len(entry.Changes) > 0:
+		case z.Settings.Equal(old.Settings):
+			entry.Action = ActionStanding
+		default:
 			entry.Action = ActionSettings
 		}
 		did.kind, did.delta = effectPatched, result.Delta
+		if !z.Standing.Served() {
+			did.kind = effectWithheld
+		}
 
 	case change.Replace:
 		z.generation = offset
@@ -211,19 +232,26 @@ func (b *batch) perform(a *base, cs *zones.ChangeSet, result *change.Result, off
 		b.now.zones++
 		entry.Action, did.kind = ActionCreated, effectCreated
 	}
-	b.key = zoneKey(b.key[:0], a.apex)
-	if hosted {
-		b.now.digest.Sub(zones.Entry(b.key, a.packed))
-	}
 	if result.Kind == change.Delete {
 		b.now.zones--
+		b.key = zoneKey(b.key[:0], a.apex)
+		b.now.digest.Sub(zones.Entry(b.key, a.packed))
 		b.over.remove(b.key)
 	} else {
-		b.value = z.pack(b.value[:0])
-		b.add(b.key, b.value)
+		b.keepState(a, z)
 	}
 	b.effects = append(b.effects, did)
 	return b.keepHistory(a.apex, z.sequence, entry)
+}
+
+// keepState makes the state of the zone pending in the place of the one that it had, if any.
+func (b *batch) keepState(a *base, z zoneState) {
+	b.key = zoneKey(b.key[:0], a.apex)
+	if a.hosted {
+		b.now.digest.Sub(zones.Entry(b.key, a.packed))
+	}
+	b.value = z.pack(b.value[:0])
+	b.add(b.key, b.value)
 }
 
 // write makes an RRset of a generation pending.

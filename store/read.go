@@ -16,6 +16,7 @@ import (
 type ZoneInfo struct {
 	Apex        zones.Name
 	Settings    zones.ZoneSettings
+	Standing    zones.Standing
 	Serial      zones.Serial
 	RRsets      uint64
 	Records     uint64
@@ -31,7 +32,7 @@ type ZoneInfo struct {
 
 func (p *Partition) info(apex zones.Name, z zoneState) ZoneInfo {
 	return ZoneInfo{
-		Apex: apex, Settings: z.Settings, Serial: z.Serial, RRsets: z.RRsets, Records: z.Records, Octets: z.Octets,
+		Apex: apex, Settings: z.Settings, Standing: z.Standing, Serial: z.Serial, RRsets: z.RRsets, Records: z.Records, Octets: z.Octets,
 		Delegations: z.Delegations, Signed: z.Signed, NSEC3: z.Hashed, Digest: z.Digest,
 		Changed: Position{p.number, z.changed}, ChangedAt: fromMillis(z.changedAt), Generation: Position{p.number, z.generation},
 	}

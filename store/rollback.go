@@ -33,7 +33,7 @@ func (s *Store) Rollback(apex zones.Name, to zones.Serial) (ops []zones.Op, curr
 			return false, nil
 		case h.Offset > r.Info.Changed.Offset:
 			return true, nil // newer than what is read here
-		case h.Action == ActionSettings:
+		case h.Action == ActionSettings, h.Action == ActionStanding:
 			return true, nil
 		case h.Action != ActionChanged:
 			return false, fmt.Errorf("zone %s was %s whole at %s (serial %d): %w", apex, h.Action, h.Position, h.To, ErrNoRollback)

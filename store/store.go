@@ -91,6 +91,10 @@ var (
 	ErrOtherTopic = errors.New("belongs to another topic or partition")
 	// ErrNoZone means that the zone is not hosted here.
 	ErrNoZone = errors.New("no such zone")
+	// ErrAwaiting means that the zone is hosted, and that nothing has come from its primaries yet.
+	ErrAwaiting = errors.New("the zone awaits its first transfer")
+	// ErrExpired means that the zone's primaries have been silent for too long.
+	ErrExpired = errors.New("the zone has expired")
 	// ErrNoOutcome means that the position's outcome is not known here: not applied yet, or too long ago.
 	ErrNoOutcome = errors.New("no outcome is kept for this position")
 	// ErrNoRollback means that history does not reach back to the serial.

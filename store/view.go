@@ -47,6 +47,9 @@ func (p *Partition) openCold(apex zones.Name) (v *coldView, err error) {
 	if err != nil || !ok {
 		return nil, err
 	}
+	if err := z.withheld(); err != nil {
+		return nil, err
+	}
 	v = &coldView{session: r, apex: apex, z: z}
 	if z.RRsets <= p.store.readWhole && z.Octets <= smallOctets {
 		r.confine(dataPrefix(nil, z.generation))

@@ -3,6 +3,7 @@ package zones
 import (
 	"encoding/hex"
 	"fmt"
+	"time"
 )
 
 // ChangeID identifies a change set from the moment it is made, before it has a position. A second record
@@ -18,6 +19,7 @@ type ChangeSet struct {
 	Zone   Name   // the apex, also the record's key
 	Author string // who asked for it, for history: the name of a token or key, or an address
 	Reason string // why, in the author's words, for history
+	Source Source // where the content comes from: it must suit the zone
 	// Keep says for how many seconds of partition time the ID is remembered, for clients' idempotency
 	// keys; 0 means as long as the format level's window against duplicated records.
 	Keep          uint32
@@ -29,13 +31,14 @@ type ChangeSet struct {
 type Op interface{ op() }
 
 type (
-	// OpCreateZone makes the zone, from the RRsets given, which must make a valid zone. It is rejected if the zone exists.
+	// OpCreateZone makes the zone, from the RRsets given, which must make a valid zone. It is rejected if the zone exists. A zone with
+	// primaries is made without any RRset, and awaits what they send.
 	OpCreateZone struct {
 		Settings ZoneSettings
 		RRsets   []RRset
 	}
 	// OpReplaceZone replaces the zone's whole content, or makes the zone, by RRsets in canonical order.
-	// Settings are kept when the zone exists, unless SetSettings. A shrinking zone (to nothing, or by more than 20% of over 100 RRsets) is
+	// Settings are kept when the zone exists, but for its serial policy if SetSettings. A shrinking zone (to nothing, or by more than 20% of over 100 RRsets) is
 	// refused at the door unless forced; apply does not look at that.
 	OpReplaceZone struct {
 		Settings    ZoneSettings
@@ -44,8 +47,11 @@ type (
 	}
 	// OpDeleteZone removes the zone and all that is in it.
 	OpDeleteZone struct{}
-	// OpSetSettings changes the zone's settings.
-	OpSetSettings struct{ Settings ZoneSettings }
+	// OpSetSettings changes those parts of the zone's settings that it names, all of them when it names none. The others are zero.
+	OpSetSettings struct {
+		Parts    SettingsPart
+		Settings ZoneSettings
+	}
 	// OpPutRRset sets the RRset to the one given: new, or in place of what was there.
 	OpPutRRset struct{ RRset RRset }
 	// OpAddRecords adds RDATA to an RRset, making it when absent; an existing one keeps its RDATA and takes the TTL given.
@@ -80,6 +86,14 @@ type (
 	OpStageAbort struct{ Stage ChangeID }
 	// OpRaiseFormatLevel raises the format level of the record's partition.
 	OpRaiseFormatLevel struct{ Level uint32 }
+	// OpSetStanding says that a secondary zone is still as its primary has it, or that it has expired. It must be the only operation of
+	// its change set, which does not come from a client.
+	OpSetStanding struct {
+		Expired bool
+		// Since, unless zero, is the zone's Standing.Confirmed that the writer knows: when it is another one, the operation is rejected,
+		// as a precondition is. So nobody lets a zone expire that was confirmed meanwhile.
+		Since time.Time
+	}
 )
 
 func (OpCreateZone) op()       {}
@@ -95,6 +109,7 @@ func (OpStageChunk) op()       {}
 func (OpStageCommit) op()      {}
 func (OpStageAbort) op()       {}
 func (OpRaiseFormatLevel) op() {}
+func (OpSetStanding) op()      {}
 
 // Precondition must hold, before the first operation, for a change set to be applied: one of the If… types below.
 type Precondition interface{ precondition() }
@@ -193,4 +208,7 @@ const (
 	RuleOrder         Rule = "not-canonical-order" // staged RRsets out of order, or twice
 	RuleStage         Rule = "stage"               // a chunk or commit that does not fit what is staged
 	RuleDuplicate     Rule = "id-reused"           // the ID of another change set
+	RuleFrozen        Rule = "zone-is-frozen"      // the content of a zone that is frozen
+	RuleSecondary     Rule = "zone-is-secondary"   // the content of a zone that only its primaries change
+	RuleNotSecondary  Rule = "zone-has-no-primary" // what comes from a primary, for a zone that has none
 )

@@ -48,6 +48,18 @@ func (g Grant) Equal(other Grant) bool {
 		slices.Equal(g.Names, other.Names) && slices.Equal(g.Types, other.Types)
 }
 
+// appendOf appends the grant as far as it is about some of its deeds; nothing when there are none.
+func (g Grant) appendOf(grants []Grant, deeds Deed) []Grant {
+	if deeds == 0 {
+		return grants
+	}
+	g.Deeds = deeds
+	if deeds&DeedUpdate == 0 {
+		g.Names, g.Types = nil, nil
+	}
+	return append(grants, g)
+}
+
 // AllowsFrom reports whether the grant allows a deed to somebody with a key ("" when the message is not signed) at an address.
 func (g Grant) AllowsFrom(d Deed, key Name, from netip.Addr) bool {
 	if g.Deeds&d == 0 || g.Key == "" && len(g.Networks) == 0 || g.Key != "" && g.Key != key {

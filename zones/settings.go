@@ -31,6 +31,62 @@ func (s ZoneSettings) Equal(other ZoneSettings) bool {
 // IsZero reports whether all is as it is for a zone of which nothing was said.
 func (s ZoneSettings) IsZero() bool { return s.Equal(ZoneSettings{}) }
 
+// SettingsPart is parts of the settings. The values are bits, and part of the record format.
+type SettingsPart uint8
+
+const (
+	PartSerialPolicy   SettingsPart = 1 << iota
+	PartFrozen                      //
+	PartPrimaries                   //
+	PartNotify                      //
+	PartTransferGrants              // who may transfer: Grants, as far as they are about that
+	PartUpdateGrants                //
+	PartNotifyGrants                //
+
+	AllSettings SettingsPart = 1<<iota - 1
+)
+
+// deeds returns the deeds whose grants are among the parts.
+func (p SettingsPart) deeds() (d Deed) {
+	if p&PartTransferGrants != 0 {
+		d |= DeedTransfer
+	}
+	if p&PartUpdateGrants != 0 {
+		d |= DeedUpdate
+	}
+	if p&PartNotifyGrants != 0 {
+		d |= DeedNotify
+	}
+	return d
+}
+
+// With returns s with the given parts as they are in other.
+func (s ZoneSettings) With(parts SettingsPart, other ZoneSettings) ZoneSettings {
+	if parts&PartSerialPolicy != 0 {
+		s.SerialPolicy = other.SerialPolicy
+	}
+	if parts&PartFrozen != 0 {
+		s.Frozen = other.Frozen
+	}
+	if parts&PartPrimaries != 0 {
+		s.Primaries = other.Primaries
+	}
+	if parts&PartNotify != 0 {
+		s.Notify = other.Notify
+	}
+	if deeds := parts.deeds(); deeds != 0 {
+		var grants []Grant
+		for _, g := range s.Grants {
+			grants = g.appendOf(grants, g.Deeds&^deeds)
+		}
+		for _, g := range other.Grants {
+			grants = g.appendOf(grants, g.Deeds&deeds)
+		}
+		s.Grants = grants
+	}
+	return s
+}
+
 // Remote is a server that zones are fetched from, or that is told of changes.
 type Remote struct {
 	Addr netip.AddrPort

@@ -22,7 +22,7 @@ func newZoneCommand() *cobra.Command {
 	cmd := group("zone", "Create, import, list and compare zones",
 		newZoneCreateCommand(conn), newZoneDeleteCommand(conn), newZoneListCommand(conn), newZoneShowCommand(conn),
 		newZoneImportCommand(conn), newZoneExportCommand(conn), newZoneCheckCommand(conn), newZoneDiffCommand(conn),
-		newZoneHistoryCommand(conn), newZoneRollbackCommand(conn))
+		newZoneHistoryCommand(conn), newZoneRollbackCommand(conn), newZoneSetCommand(conn), newZoneFreezeCommand(conn), newZoneThawCommand(conn))
 	conn.register(cmd)
 	return cmd
 }
@@ -39,6 +39,10 @@ type zoneInfo struct {
 	Digest       string    `json:"digest,omitempty"`
 	Position     string    `json:"position,omitempty"`
 	ChangedAt    time.Time `json:"changed_at"`
+	Frozen       bool      `json:"frozen"`
+	// Of secondary zones.
+	Standing    string     `json:"standing,omitempty"`
+	ConfirmedAt *time.Time `json:"confirmed_at,omitempty"`
 }
 
 // printChanged is how every write ends.
@@ -61,19 +65,34 @@ func newZoneCreateCommand(conn *connection) *cobra.Command {
 	var policy, primary, mailbox string
 	var servers []string
 	var ttl uint32
+	var primaries primaryFlags
 	cmd := &cobra.Command{
-		Use:   "create ZONE --ns NAME…",
-		Short: "Create a zone with an SOA and its name servers",
+		Use:   "create ZONE (--ns NAME… | --secondary-of ADDRESS…)",
+		Short: "Create a zone with an SOA and its name servers, or one that comes from a primary",
 		Example: `  balefire zone create example.net. --ns ns1.example.com. --ns ns2.example.com.
-  balefire zone create example.net. --ns ns1.example.com. --serial-policy unixtime`,
+  balefire zone create example.net. --ns ns1.example.com. --serial-policy unixtime
+  balefire zone create example.net. --secondary-of 192.0.2.1 --secondary-of [2001:db8::1]:5353 --tsig key.example.
+  balefire zone create example.net. --secondary-of 192.0.2.1 --tls=ns1.example.com`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			apex, err := apexArg(args[0])
 			if err != nil {
 				return err
 			}
+			from, err := primaries.remotes()
+			if err != nil {
+				return err
+			}
+			if len(from) > 0 {
+				for _, flag := range []string{"ns", "primary", "mailbox", "serial-policy", "ttl"} {
+					if cmd.Flags().Changed(flag) {
+						return usagef("--%s: a zone with --secondary-of is as its primary has it", flag)
+					}
+				}
+				return createZone(cmd, conn, map[string]any{"name": apex.String(), "primaries": from})
+			}
 			if len(servers) == 0 {
-				return usagef("--ns is missing: a zone needs at least one name server")
+				return usagef("--ns is missing: a zone needs at least one name server, or --secondary-of")
 			}
 			if _, err := zones.ParseSerialPolicy(policy); err != nil {
 				return usagef("--serial-policy: %v", err)
@@ -93,21 +112,13 @@ func newZoneCreateCommand(conn *connection) *cobra.Command {
 					return usagef("--ns: %v", err)
 				}
 			}
-			c, err := conn.dial()
-			if err != nil {
-				return err
-			}
-			got, err := c.change(cmd.Context(), request{method: http.MethodPost, path: []string{"v1", "zones"}, body: map[string]any{
+			return createZone(cmd, conn, map[string]any{
 				"name":          apex.String(),
 				"serial_policy": policy,
 				"nameservers":   servers,
 				"ttl":           ttl,
 				"soa":           soa,
-			}})
-			if err != nil {
-				return err
-			}
-			return printChanged(cmd, conn, got, "created")
+			})
 		},
 	}
 	conn.registerWait(cmd)
@@ -116,7 +127,20 @@ func newZoneCreateCommand(conn *connection) *cobra.Command {
 	cmd.Flags().StringVar(&mailbox, "mailbox", "", "the SOA's mailbox, as a name (default: hostmaster in the zone)")
 	cmd.Flags().StringVar(&policy, "serial-policy", "increment", "how the serial goes forward: increment, unixtime, date or keep")
 	cmd.Flags().Uint32Var(&ttl, "ttl", 3600, "TTL of both RRsets, in seconds")
+	primaries.register(cmd.Flags())
 	return cmd
+}
+
+func createZone(cmd *cobra.Command, conn *connection, body map[string]any) error {
+	c, err := conn.dial()
+	if err != nil {
+		return err
+	}
+	got, err := c.change(cmd.Context(), request{method: http.MethodPost, path: []string{"v1", "zones"}, body: body})
+	if err != nil {
+		return err
+	}
+	return printChanged(cmd, conn, got, "created")
 }
 
 func newZoneDeleteCommand(conn *connection) *cobra.Command {
@@ -231,7 +255,7 @@ func newZoneShowCommand(conn *connection) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var z zoneInfo
+			var z zoneDetails
 			if err := c.call(cmd.Context(), request{method: http.MethodGet, path: []string{"v1", "zones", apex.String()}}, &z); err != nil {
 				return err
 			}
@@ -245,6 +269,7 @@ func newZoneShowCommand(conn *connection) *cobra.Command {
 			t.row("records", z.Records)
 			t.row("delegations", z.Delegations)
 			t.row("signed", yesNo(z.Signed))
+			z.rows(t)
 			t.row("last change", z.Position+" at "+z.ChangedAt.Local().Format(time.DateTime))
 			t.row("digest", z.Digest)
 			return t.flush()

@@ -53,6 +53,7 @@ const (
 	EDENotReady         ExtendedError = 14
 	EDEProhibited       ExtendedError = 18
 	EDENotAuthoritative ExtendedError = 20
+	EDEInvalidData      ExtendedError = 24
 	EDEInvalidQueryType ExtendedError = 30 // RFC 9824 §10.1
 )
 

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -169,7 +170,7 @@ func Stage(apex string, id zones.ChangeID, sets []zones.RRset, size int) []*zone
 // no change sets. The same rng gives the same records.
 func Random(tb testing.TB, l *Log, rng *rand.Rand, n int) {
 	tb.Helper()
-	apexes := []string{"example.", "sub.example.", "other.test.", "."}
+	apexes := []string{"example.", "sub.example.", "other.test.", ".", "second.test."}
 	for range n {
 		apex := apexes[rng.IntN(len(apexes))]
 		below := func(label string) string {
@@ -200,7 +201,7 @@ func Random(tb testing.TB, l *Log, rng *rand.Rand, n int) {
 			}
 			return Set(owner, ttl, zones.TypeA, fmt.Sprintf("192.0.2.%d", rng.IntN(256)), fmt.Sprintf("198.51.100.%d", rng.IntN(256)))
 		}
-		switch rng.IntN(20) {
+		switch rng.IntN(26) {
 		case 0:
 			l.Add(tb, Create(apex, set()))
 		case 1:
@@ -233,8 +234,40 @@ func Random(tb testing.TB, l *Log, rng *rand.Rand, n int) {
 		case 9:
 			s := set()
 			l.Add(tb, Change(apex, zones.OpDeleteRRset{Owner: s.Owner, Type: s.Type}))
+		case 10:
+			l.Add(tb, Change(apex, zones.OpCreateZone{Settings: Secondary()}))
+		case 11:
+			settings := zones.ZoneSettings{Frozen: rng.IntN(4) == 0}
+			if rng.IntN(2) == 0 {
+				settings = settings.With(zones.PartPrimaries|zones.PartTransferGrants, Secondary())
+			}
+			l.Add(tb, Change(apex, zones.OpSetSettings{Parts: zones.PartFrozen | zones.PartPrimaries | zones.PartTransferGrants, Settings: settings}))
+		case 12:
+			l.Add(tb, From(zones.Source(1+rng.IntN(2)), Change(apex, zones.OpReplaceZone{RRsets: Apex(apex, rng.Uint32N(1000))})))
+		case 13:
+			signed := Set(below("www"), 60, zones.TypeNSEC, below("a")+" A NSEC")
+			if rng.IntN(2) == 0 {
+				signed = Set(below("0p9mhaveqvm6t7vbl5lop2u3t2rp3tom"), 60, zones.TypeNSEC3, "1 0 5 aabb 2t7b4g4vsa5smi47k61mv5bv1a22bojr A")
+			}
+			l.Add(tb, From(zones.SourcePrimary, Put(apex, set(), signed, Apex(apex, rng.Uint32N(2000))[1])))
+		case 14:
+			l.Add(tb, From(zones.SourcePrimary, Change(apex, zones.OpSetStanding{Expired: rng.IntN(3) == 0})))
 		default:
 			l.Add(tb, Put(apex, set(), set()))
 		}
 	}
+}
+
+// Secondary are the settings of a secondary zone that others may transfer.
+func Secondary() zones.ZoneSettings {
+	return zones.ZoneSettings{
+		Primaries: []zones.Remote{{Addr: netip.MustParseAddrPort("192.0.2.53:53"), Key: zones.MustParseName("key.test.")}},
+		Grants:    []zones.Grant{{Deeds: zones.DeedTransfer, Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}},
+	}
+}
+
+// From returns a change set with another source.
+func From(source zones.Source, cs *zones.ChangeSet) *zones.ChangeSet {
+	cs.Source = source
+	return cs
 }

@@ -18,6 +18,8 @@ type Base interface {
 	// Node returns what owner owns in the zone, NSEC3 and its signatures left out. It has no RRsets when
 	// owner has none, and may then be zero. It is asked only of hosted zones, and names at or below the apex.
 	Node(owner zones.Name) (zones.Node, error)
+	// Hashed is Node of what owner owns in the NSEC3 chain: NSEC3 and its signatures, and nothing else.
+	Hashed(owner zones.Name) (zones.Node, error)
 	// SOA returns the RRset of type SOA at the apex; zero when there is none. It is asked only of hosted zones.
 	SOA() (zones.RRset, error)
 	// Next returns the first owner name after the given one, in canonical order, that owns an RRset, NSEC3
@@ -82,8 +84,8 @@ func Apply(base Base, cs *zones.ChangeSet, logTime time.Time) (Result, *zones.Re
 		return Result{}, nil, err
 	}
 	a := &application{
-		base: base, apex: cs.Zone, old: old, hosted: hosted, logTime: logTime,
-		overlay: overlay{base: base, apex: cs.Zone, nodes: map[zones.Name]*touched{}},
+		base: base, apex: cs.Zone, source: cs.Source, old: old, hosted: hosted, logTime: logTime,
+		overlay: overlay{base: base, apex: cs.Zone, source: cs.Source, nodes: map[site]*touched{}},
 	}
 	for i, p := range cs.Preconditions {
 		if rej, err := a.precondition(p); rej != nil || err != nil {
@@ -111,6 +113,7 @@ func atOp(rej *zones.Rejection, i int) *zones.Rejection {
 type application struct {
 	base    Base
 	apex    zones.Name
+	source  zones.Source
 	old     Zone // the zone's state before, when hosted
 	hosted  bool
 	logTime time.Time
@@ -135,6 +138,8 @@ func (a *application) alone(op zones.Op) (result Result, alone bool, rej *zones.
 		result, rej, err = a.stageAbort(op)
 	case zones.OpRaiseFormatLevel:
 		result, rej, err = a.raiseLevel(op)
+	case zones.OpSetStanding:
+		result, rej, err = a.setStanding(op)
 	default:
 		return Result{}, false, nil, nil
 	}

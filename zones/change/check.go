@@ -25,11 +25,14 @@ func Check(cs *zones.ChangeSet) *zones.Rejection {
 	var rej *zones.Rejection
 	switch op := cs.Ops[0].(type) {
 	case zones.OpCreateZone:
-		_, rej = sequenceAll(cs.Zone, slices.SortedStableFunc(slices.Values(op.RRsets), zones.CompareRRsets))
+		if op.Settings.IsSecondary() {
+			break // its content is yet to come
+		}
+		_, rej = sequenceAll(cs.Zone, zones.SourceClient, slices.SortedStableFunc(slices.Values(op.RRsets), zones.CompareRRsets))
 	case zones.OpReplaceZone:
-		_, rej = sequenceAll(cs.Zone, op.RRsets)
+		_, rej = sequenceAll(cs.Zone, cs.Source, op.RRsets)
 	case zones.OpStageChunk:
-		rej = checkChunk(cs.Zone, op)
+		rej = checkChunk(cs.Zone, cs.Source, op)
 	case zones.OpRaiseFormatLevel:
 		if op.Level < 2 || op.Level > MaxLevel {
 			rej = &zones.Rejection{Rule: zones.RuleFormatLevel, Detail: fmt.Sprintf("this version knows no level %d to raise to", op.Level)}
@@ -39,9 +42,9 @@ func Check(cs *zones.ChangeSet) *zones.Rejection {
 }
 
 // checkChunk validates what can be known of a chunk without the ones before it.
-func checkChunk(apex zones.Name, op zones.OpStageChunk) *zones.Rejection {
+func checkChunk(apex zones.Name, source zones.Source, op zones.OpStageChunk) *zones.Rejection {
 	if op.Index == 0 {
-		seq := NewSequence(apex)
+		seq := NewSequenceFrom(apex, source)
 		for _, s := range op.RRsets {
 			if rej := seq.Add(s); rej != nil {
 				return rej
@@ -50,7 +53,7 @@ func checkChunk(apex zones.Name, op zones.OpStageChunk) *zones.Rejection {
 		return nil
 	}
 	for i, s := range op.RRsets {
-		if rej := checkRRset(s, apex); rej != nil {
+		if rej := checkRRset(s, apex, source); rej != nil {
 			return rej
 		}
 		if i > 0 && zones.CompareRRsets(op.RRsets[i-1], s) >= 0 {
@@ -82,6 +85,10 @@ func checkAtApply(cs *zones.ChangeSet) *zones.Rejection {
 		return malformed(zones.RuleMalformed, "author and reason must be UTF-8")
 	case cs.Keep > MaxKeep:
 		return malformed(zones.RuleTooLarge, "an ID is remembered for at most %d seconds", MaxKeep)
+	case !cs.Source.Valid():
+		return malformed(zones.RuleMalformed, "no such source: %s", cs.Source)
+	case cs.Source != zones.SourceClient && len(cs.Ops) == 0:
+		return malformed(zones.RuleMalformed, "nothing comes from the %s", cs.Source)
 	}
 	for i, p := range cs.Preconditions {
 		if rej := checkPrecondition(p, cs.Zone); rej != nil {
@@ -89,26 +96,41 @@ func checkAtApply(cs *zones.ChangeSet) *zones.Rejection {
 		}
 	}
 	for i, op := range cs.Ops {
-		if rej := checkOp(op, cs.Zone, len(cs.Ops) == 1); rej != nil {
+		if rej := checkOp(op, cs.Zone, cs.Source, len(cs.Ops) == 1); rej != nil {
 			return atOp(rej, i)
 		}
 	}
 	return nil
 }
 
-func checkOp(op zones.Op, apex zones.Name, alone bool) *zones.Rejection {
+func checkOp(op zones.Op, apex zones.Name, source zones.Source, alone bool) *zones.Rejection {
+	if rej := checkSource(op, source); rej != nil {
+		return rej
+	}
 	switch op := op.(type) {
 	case zones.OpSetSettings:
-		return checkSettings(op.Settings)
+		if op.Parts&^zones.AllSettings != 0 || op.Parts != 0 && !op.Settings.Equal(zones.ZoneSettings{}.With(op.Parts, op.Settings)) {
+			return &zones.Rejection{Rule: zones.RuleMalformed, Detail: "settings that it does not name, or that there are not"}
+		}
+		return checkSettings(op.Settings, apex)
 	case zones.OpPutRRset:
-		return checkSingle(op.RRset, apex, checkRRset)
+		return checkPut(op.RRset, apex, source)
 	case zones.OpAddRecords:
-		return checkSingle(op.RRset, apex, checkRRset)
+		return checkPut(op.RRset, apex, source)
 	case zones.OpDeleteRecords:
-		return checkSingle(op.RRset, apex, checkValues)
+		if typeSigning(op.RRset.Type) && source == zones.SourceClient {
+			return signersWork(op.RRset.Owner, op.RRset.Type)
+		}
+		return checkValues(op.RRset, apex)
 	case zones.OpDeleteRRset:
-		if typeSigning(op.Type) {
+		switch {
+		case typeSigning(op.Type) && source == zones.SourceClient:
 			return signersWork(op.Owner, op.Type)
+		case op.Type == zones.TypeRRSIG:
+			return &zones.Rejection{
+				Rule: zones.RuleMalformed, Owner: op.Owner, Type: op.Type,
+				Detail: "signatures are an RRset for each type that they cover: delete their records",
+			}
 		}
 		return checkNameAndType(op.Owner, op.Type, apex)
 	case zones.OpDeleteName:
@@ -119,28 +141,36 @@ func checkOp(op zones.Op, apex zones.Name, alone bool) *zones.Rejection {
 	}
 	switch op := op.(type) {
 	case zones.OpCreateZone:
-		return checkContent(op.Settings, op.RRsets)
+		if op.Settings.IsSecondary() && len(op.RRsets) > 0 {
+			return &zones.Rejection{Rule: zones.RuleSecondary, Owner: apex, Detail: "the content of a zone with primaries comes from them, and is not created"}
+		}
+		return checkContent(op.Settings, apex, op.RRsets)
 	case zones.OpReplaceZone:
-		return checkContent(op.Settings, op.RRsets)
+		return checkContent(op.Settings, apex, op.RRsets)
 	case zones.OpStageChunk:
 		if len(op.RRsets) == 0 {
 			return &zones.Rejection{Rule: zones.RuleMalformed, Detail: "an empty chunk"}
 		}
-		return checkContent(zones.ZoneSettings{}, op.RRsets)
+		return checkContent(zones.ZoneSettings{}, apex, op.RRsets)
 	case zones.OpStageCommit:
-		return checkSettings(op.Settings)
+		return checkSettings(op.Settings, apex)
+	case zones.OpSetStanding:
+		if ms := op.Since.UnixMilli(); !op.Since.IsZero() && (ms <= 0 || ms > maxMillis) {
+			return &zones.Rejection{Rule: zones.RuleMalformed, Detail: "no time at which a zone could be confirmed"}
+		}
+		return nil
 	case zones.OpDeleteZone, zones.OpStageAbort, zones.OpRaiseFormatLevel:
 		return nil
 	}
 	return &zones.Rejection{Rule: zones.RuleMalformed, Detail: fmt.Sprintf("operation %T", op)}
 }
 
-// checkSingle checks the RRset of an operation on single records.
-func checkSingle(s zones.RRset, apex zones.Name, check func(zones.RRset, zones.Name) *zones.Rejection) *zones.Rejection {
-	if typeSigning(s.Type) {
+// checkPut checks an RRset that is to be in the zone.
+func checkPut(s zones.RRset, apex zones.Name, source zones.Source) *zones.Rejection {
+	if typeSigning(s.Type) && source == zones.SourceClient {
 		return signersWork(s.Owner, s.Type)
 	}
-	return check(s, apex)
+	return checkRRset(s, apex, source)
 }
 
 func signersWork(owner zones.Name, t zones.Type) *zones.Rejection {
@@ -150,21 +180,14 @@ func signersWork(owner zones.Name, t zones.Type) *zones.Rejection {
 	}
 }
 
-func checkContent(settings zones.ZoneSettings, sets []zones.RRset) *zones.Rejection {
+func checkContent(settings zones.ZoneSettings, apex zones.Name, sets []zones.RRset) *zones.Rejection {
 	if len(sets) > MaxRRsetsTouched {
 		return &zones.Rejection{
 			Rule:   zones.RuleTooLarge,
 			Detail: fmt.Sprintf("%d RRsets; at most %d fit one record: stage larger zones", len(sets), MaxRRsetsTouched),
 		}
 	}
-	return checkSettings(settings)
-}
-
-func checkSettings(s zones.ZoneSettings) *zones.Rejection {
-	if !s.SerialPolicy.Valid() {
-		return &zones.Rejection{Rule: zones.RuleMalformed, Detail: "no such serial policy: " + s.SerialPolicy.String()}
-	}
-	return nil
+	return checkSettings(settings, apex)
 }
 
 func checkNameAndType(owner zones.Name, t zones.Type, apex zones.Name) *zones.Rejection {

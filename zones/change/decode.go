@@ -3,6 +3,7 @@ package change
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -53,6 +54,11 @@ func decodeChangeSet(value []byte, level uint32) (*zones.ChangeSet, error) {
 			cs.Reason = string(f.octets)
 		case fieldKeep:
 			return f.uint32(&cs.Keep)
+		case fieldSource:
+			if f.value > math.MaxUint8 {
+				return fmt.Errorf("field %d: %d is no source", f.number, f.value)
+			}
+			cs.Source = zones.Source(f.value)
 		case fieldPreconditions:
 			if len(cs.Preconditions) == MaxPreconditions {
 				return &zones.Rejection{Rule: zones.RuleTooLarge, Op: -1, Detail: fmt.Sprintf("more than %d preconditions", MaxPreconditions)}
@@ -102,13 +108,13 @@ func readLevel(value []byte) (uint64, error) {
 var (
 	changeSetFields = schema{
 		fieldLevel: number, fieldID: octetString, fieldZone: octetString, fieldAuthor: octetString, fieldReason: octetString,
-		fieldKeep: number, fieldPreconditions: repeated, fieldOps: repeated,
+		fieldKeep: number, fieldPreconditions: repeated, fieldOps: repeated, fieldSource: number,
 	}
 	opMembers = schema{
 		opCreateZone: octetString, opReplaceZone: octetString, opDeleteZone: octetString, opSetSettings: octetString,
 		opPutRRset: octetString, opAddRecords: octetString, opDeleteRecords: octetString, opDeleteRRset: octetString,
 		opDeleteName: octetString, opStageChunk: octetString, opStageCommit: octetString, opStageAbort: octetString,
-		opRaiseFormatLevel: octetString,
+		opRaiseFormatLevel: octetString, opSetStanding: octetString,
 	}
 	preconditionMembers = schema{
 		ifRRsetExists: octetString, ifRRsetEquals: octetString, ifRRsetAbsent: octetString, ifNameInUse: octetString,
@@ -120,10 +126,12 @@ var (
 	rrsetFields    = schema{1: octetString, 2: number, 3: number, 4: repeated}
 	nameAndType    = schema{1: octetString, 2: number}
 	createFields   = schema{1: octetString, 2: repeated}
+	setFields      = schema{1: octetString, 2: number}
 	replaceFields  = schema{1: octetString, 2: number, 3: repeated}
 	chunkFields    = schema{1: octetString, 2: number, 3: repeated}
 	commitFields   = schema{1: octetString, 2: number, 3: number, 4: octetString, 5: octetString, 6: number}
 	conditionShape = schema{1: octetString, 2: number, 3: octetString}
+	standingFields = schema{1: number, 2: number}
 )
 
 func decodeOp(b []byte) (zones.Op, error) {
@@ -157,7 +165,16 @@ func decodeOp(b []byte) (zones.Op, error) {
 		return zones.OpDeleteZone{}, read(body, "delete_zone", noFields, nil)
 	case opSetSettings:
 		var op zones.OpSetSettings
-		err = read(body, "set_settings", oneOctetString, func(f field) error { return f.settings(&op.Settings) })
+		err = read(body, "set_settings", setFields, func(f field) error {
+			if f.number == 1 {
+				return f.settings(&op.Settings)
+			}
+			if f.value > math.MaxUint8 {
+				return fmt.Errorf("field 2: %d are no parts of settings", f.value)
+			}
+			op.Parts = zones.SettingsPart(f.value)
+			return nil
+		})
 		return op, err
 	case opPutRRset:
 		s, err := decodeRRset(body)
@@ -182,9 +199,18 @@ func decodeOp(b []byte) (zones.Op, error) {
 		var op zones.OpStageAbort
 		err = read(body, "stage_abort", oneOctetString, func(f field) error { return f.id(&op.Stage) })
 		return op, err
-	default: // opRaiseFormatLevel: readOneof knows no others
+	case opRaiseFormatLevel:
 		var op zones.OpRaiseFormatLevel
 		err = read(body, "raise_format_level", oneNumber, func(f field) error { return f.uint32(&op.Level) })
+		return op, err
+	default: // opSetStanding: readOneof knows no others
+		var op zones.OpSetStanding
+		err = read(body, "set_standing", standingFields, func(f field) error {
+			if f.number == 1 {
+				return f.flag(&op.Expired)
+			}
+			return f.time(&op.Since)
+		})
 		return op, err
 	}
 }

@@ -21,6 +21,7 @@ const (
 	fieldKeep          = 6
 	fieldPreconditions = 7
 	fieldOps           = 8
+	fieldSource        = 9
 )
 
 // Members of the oneof of message Operation.
@@ -38,6 +39,7 @@ const (
 	opStageCommit      = 11
 	opStageAbort       = 12
 	opRaiseFormatLevel = 13
+	opSetStanding      = 14
 )
 
 // Members of the oneof of message Precondition.
@@ -76,6 +78,7 @@ func Encode(cs *zones.ChangeSet) ([]byte, error) {
 		}
 		b = appendMessage(b, fieldOps, appendMessage(nil, member, body))
 	}
+	b = appendNumber(b, fieldSource, uint64(cs.Source))
 	if len(b) > MaxRecord {
 		return nil, tooLarge(len(b))
 	}
@@ -100,7 +103,7 @@ func encodeOp(op zones.Op) (member protowire.Number, body []byte, err error) {
 	case zones.OpDeleteZone:
 		return opDeleteZone, nil, nil
 	case zones.OpSetSettings:
-		return opSetSettings, appendSettings(nil, 1, op.Settings), nil
+		return opSetSettings, appendNumber(appendSettings(nil, 1, op.Settings), 2, uint64(op.Parts)), nil
 	case zones.OpPutRRset:
 		return opPutRRset, encodeRRset(op.RRset), nil
 	case zones.OpAddRecords:
@@ -127,6 +130,12 @@ func encodeOp(op zones.Op) (member protowire.Number, body []byte, err error) {
 		return opStageAbort, appendOctets(nil, 1, op.Stage[:]), nil
 	case zones.OpRaiseFormatLevel:
 		return opRaiseFormatLevel, appendNumber(nil, 1, uint64(op.Level)), nil
+	case zones.OpSetStanding:
+		body = appendFlag(nil, 1, op.Expired)
+		if !op.Since.IsZero() {
+			body = appendNumber(body, 2, uint64(op.Since.UnixMilli()))
+		}
+		return opSetStanding, body, nil
 	}
 	return 0, nil, fmt.Errorf("unknown operation %T", op)
 }
@@ -179,13 +188,6 @@ func appendRRsets(b []byte, field protowire.Number, sets []zones.RRset) []byte {
 		b = appendMessage(b, field, encodeRRset(s))
 	}
 	return b
-}
-
-func appendSettings(b []byte, field protowire.Number, s zones.ZoneSettings) []byte {
-	if s.IsZero() {
-		return b
-	}
-	return appendMessage(b, field, appendNumber(nil, 1, uint64(s.SerialPolicy)))
 }
 
 // appendMessage appends a field of octets, even when there are none.

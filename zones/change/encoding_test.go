@@ -131,7 +131,9 @@ func TestGolden(t *testing.T) {
 }
 
 func TestStateDamage(t *testing.T) {
-	for _, file := range []string{"mutation-stage-state.bin", "mutation-zone-state.bin"} {
+	for _, file := range []string{
+		"mutation-stage-state.bin", "mutation-zone-state.bin", "mutation-zone-state-peered.bin", "mutation-zone-state-awaiting.bin",
+	} {
 		whole := golden(t, file)
 		parse := func(b []byte) error {
 			if strings.Contains(file, "zone") {
@@ -154,7 +156,7 @@ func TestStateDamage(t *testing.T) {
 			t.Errorf("%s with an octet more is read", file)
 		}
 		newer := bytes.Clone(whole)
-		newer[0]++
+		newer[0] = 3
 		if parse(newer) == nil {
 			t.Errorf("%s of a newer version is read", file)
 		}
@@ -187,7 +189,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"level 2 and what nobody knows", append(appendNumber(nil, fieldLevel, 2), 0xff, 0xff), zones.RuleFormatLevel},
 		{"level of 64 bits", appendNumber(nil, fieldLevel, 1<<40), zones.RuleFormatLevel},
 		{"level twice", with(level), zones.RuleUndecodable},
-		{"unknown field", with(appendNumber(nil, 9, 1)), zones.RuleUndecodable},
+		{"unknown field", with(appendNumber(nil, 10, 1)), zones.RuleUndecodable},
 		{"unknown high field", with(appendNumber(nil, 1<<28, 1)), zones.RuleUndecodable},
 		{"fixed32", with(protowire.AppendFixed32(protowire.AppendTag(nil, fieldKeep, protowire.Fixed32Type), 1)), zones.RuleUndecodable},
 		{"group", with(protowire.AppendTag(nil, fieldOps, protowire.StartGroupType)), zones.RuleUndecodable},
@@ -202,7 +204,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"name with more after it", with(appendText(nil, fieldZone, string(name("example."))+"x")), zones.RuleUndecodable},
 		{"compressed name", with(appendText(nil, fieldZone, "\xc0\x00")), zones.RuleUndecodable},
 		{"empty operation", with(appendMessage(nil, fieldOps, nil)), zones.RuleUndecodable},
-		{"unknown operation", with(op(14, nil)), zones.RuleUndecodable},
+		{"unknown operation", with(op(15, nil)), zones.RuleUndecodable},
 		{"two in one operation", with(appendMessage(nil, fieldOps, append(appendMessage(nil, opDeleteZone, nil), appendMessage(nil, opDeleteName, owner)...))), zones.RuleUndecodable},
 		{"the same twice in one operation", with(appendMessage(nil, fieldOps, many(2, appendMessage(nil, opDeleteZone, nil)))), zones.RuleUndecodable},
 		{"field in an empty message", with(op(opDeleteZone, appendNumber(nil, 1, 1))), zones.RuleUndecodable},

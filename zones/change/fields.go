@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -104,6 +105,18 @@ func (f field) rrtype(to *zones.Type) error {
 	return nil
 }
 
+// time reads a time in milliseconds since 1970.
+func (f field) time(to *time.Time) error {
+	if f.value == 0 || f.value > maxMillis {
+		return fmt.Errorf("field %d: %d is no time", f.number, f.value)
+	}
+	*to = time.UnixMilli(int64(f.value)).UTC()
+	return nil
+}
+
+// maxMillis is the last time that is read, in the year 9999: the library's own limits are far beyond.
+const maxMillis = 253402300799999
+
 func (f field) flag(to *bool) error {
 	if f.value > 1 {
 		return fmt.Errorf("field %d: %d is no boolean", f.number, f.value)
@@ -130,16 +143,6 @@ func (f field) name(to *zones.Name) error {
 	}
 	*to = name
 	return nil
-}
-
-func (f field) settings(to *zones.ZoneSettings) error {
-	return read(f.octets, "settings", oneNumber, func(f field) error {
-		if f.value > math.MaxUint8 {
-			return fmt.Errorf("settings: %d is no serial policy", f.value)
-		}
-		to.SerialPolicy = zones.SerialPolicy(f.value)
-		return nil
-	})
 }
 
 func (f field) appendRRset(to *[]zones.RRset) error {

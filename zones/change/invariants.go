@@ -79,8 +79,8 @@ func checkValues(s zones.RRset, apex zones.Name) *zones.Rejection {
 	return nil
 }
 
-// checkRRset says whether s may be in a zone, as far as it depends on s and the apex alone.
-func checkRRset(s zones.RRset, apex zones.Name) *zones.Rejection {
+// checkRRset says whether s may be in a zone, as far as it depends on s, the apex and where it comes from alone.
+func checkRRset(s zones.RRset, apex zones.Name, source zones.Source) *zones.Rejection {
 	if rej := checkValues(s, apex); rej != nil {
 		return rej
 	}
@@ -94,7 +94,7 @@ func checkRRset(s zones.RRset, apex zones.Name) *zones.Rejection {
 			return reject(zones.RuleSingleton, s, "%d records where one is allowed", s.Len())
 		}
 	case zones.TypeNSEC3, zones.TypeNSEC3PARAM:
-		return checkNSEC3(s, apex)
+		return checkNSEC3(s, apex, source)
 	}
 	switch s.Type {
 	case zones.TypeSOA:
@@ -116,11 +116,15 @@ func checkRRset(s zones.RRset, apex zones.Name) *zones.Rejection {
 }
 
 // checkNSEC3 refuses what would make every denial expensive, or what the chain could not be searched by: hashes other
-// than SHA-1 (the only one there is, RFC 5155 §11), iterations and salt (RFC 9276 §3.1), and odd owner names.
-func checkNSEC3(s zones.RRset, apex zones.Name) *zones.Rejection {
+// than SHA-1 (the only one there is, RFC 5155 §11), iterations and salt (RFC 9276 §3.1), and odd owner names. Who sends a zone as a
+// primary can't be told how to sign it: its iterations and salt are taken, and what is too much is not answered with.
+func checkNSEC3(s zones.RRset, apex zones.Name, source zones.Source) *zones.Rejection {
 	for rdata := range s.RDatas() {
 		if len(rdata) < 5 || rdata[0] != 1 {
 			return reject(zones.RuleNSEC3, s, "the hash algorithm must be 1, SHA-1")
+		}
+		if source != zones.SourceClient {
+			continue
 		}
 		if rdata[2] != 0 || rdata[3] != 0 || rdata[4] != 0 {
 			return reject(zones.RuleNSEC3, s, "iterations must be 0 and the salt empty (RFC 9276 §3.1)")

@@ -19,6 +19,12 @@ const (
 	MaxReason        = 1024      // octets of ChangeSet.Reason
 	MaxKeep          = 7 * 86400 // seconds of ChangeSet.Keep
 	MaxExpression    = 1024      // octets of IfExpression.Expression
+	MaxPrimaries     = 16        // primaries of a zone
+	MaxNotify        = 64        // remotes of a zone that are notified
+	MaxGrants        = 64        // grants of a zone
+	MaxGrantTerms    = 32        // networks of a grant, and its names, and its types
+	MaxTLSName       = 253       // octets of Remote.TLSName
+	MaxSettings      = 64 << 10  // octets of encoded settings, which are written anew with each change of their zone
 )
 
 // MaxChunk is how many octets of RRsets, by EncodedSize, are sure to fit one chunk of a staged zone, or one

@@ -28,6 +28,7 @@ type model struct {
 	sets   map[position]zones.RRset
 	stage  *Stage
 	staged []zones.RRset
+	came   bool // a primary has had its hands in the content since it last came whole
 }
 
 func newModel(apex zones.Name) *model {
@@ -41,6 +42,16 @@ func (m *model) Node(owner zones.Name) (zones.Node, error) {
 	var sets []zones.RRset
 	for at, s := range m.sets {
 		if at.owner == owner && !at.key.Hashed() {
+			sets = append(sets, s)
+		}
+	}
+	return zones.NewNode(owner, sets), nil
+}
+
+func (m *model) Hashed(owner zones.Name) (zones.Node, error) {
+	var sets []zones.RRset
+	for at, s := range m.sets {
+		if at.owner == owner && at.key.Hashed() {
 			sets = append(sets, s)
 		}
 	}
@@ -126,23 +137,37 @@ func (m *model) check() error {
 		}
 		return nil
 	}
-	seq := NewSequence(m.apex)
+	standing := m.zone.Standing
+	if standing.Awaiting && (len(m.sets) != 0 || !m.zone.Settings.IsSecondary() || standing.Expired || !standing.Confirmed.IsZero()) {
+		return fmt.Errorf("the zone awaits its content, has %d RRsets, and its state is %+v", len(m.sets), m.zone)
+	}
+	if !m.zone.Settings.IsSecondary() && !standing.IsZero() {
+		return fmt.Errorf("a zone without primaries has standing %+v", standing)
+	}
+	back, err := ParseZone(m.zone.AppendState(nil))
+	if err != nil || !reflect.DeepEqual(back, m.zone) {
+		return fmt.Errorf("the state came back as %+v, %w", back, err)
+	}
+	source := zones.SourceClient
+	if m.came { // and stays when the zone has no primaries any more
+		source = zones.SourcePrimary
+	}
+	seq := NewSequenceFrom(m.apex, source)
 	for _, s := range m.sorted() {
 		if rej := seq.Add(s); rej != nil {
 			return fmt.Errorf("the zone has become invalid: %w", rej)
 		}
 	}
-	if rej := seq.Finish(); rej != nil {
+	if rej := seq.Finish(); rej != nil && !standing.Awaiting {
 		return fmt.Errorf("the zone has become invalid: %w", rej)
 	}
 	want := seq.Zone()
-	want.Settings = m.zone.Settings
+	want.Settings, want.Standing = m.zone.Settings, standing
+	if source == zones.SourcePrimary { // what came by single records may have gone by them
+		want.Signed, want.Hashed = want.Signed || m.zone.Signed, want.Hashed || m.zone.Hashed
+	}
 	if !reflect.DeepEqual(m.zone, want) {
 		return fmt.Errorf("the zone's state is\n%+v, and its RRsets make\n%+v", m.zone, want)
-	}
-	back, err := ParseZone(m.zone.AppendState(nil))
-	if err != nil || !reflect.DeepEqual(back, m.zone) {
-		return fmt.Errorf("the state came back as %+v, %w", back, err)
 	}
 	return nil
 }
@@ -166,6 +191,12 @@ func (m *model) apply(t testing.TB, cs *zones.ChangeSet, at time.Time) (Result, 
 		return Result{}, rej
 	}
 	m.take(r)
+	switch {
+	case decoded.Source != zones.SourceClient:
+		m.came = true
+	case r.Kind == Replace || r.Kind == Switch || r.Kind == Delete:
+		m.came = false
+	}
 	if err := m.check(); err != nil {
 		t.Fatal(err)
 	}

@@ -14,9 +14,29 @@ const maxRead = 16 << 20
 type overlay struct {
 	base    Base
 	apex    zones.Name
-	nodes   map[zones.Name]*touched // every owner that was looked at; never ranged over
-	changed []zones.Name            // owners that an operation named, in the order of the operations
-	read    int                     // octets of nodes
+	source  zones.Source
+	nodes   map[site]*touched // every site that was looked at; never ranged over
+	changed []site            // sites that an operation named, in the order of the operations
+	read    int               // octets of nodes
+}
+
+// site is where RRsets are: at an owner name, among the names of the zone or, hashed, in its NSEC3 chain.
+type site struct {
+	owner  zones.Name
+	hashed bool
+}
+
+func siteOf(s zones.RRset) site { return site{s.Owner, s.Hashed()} }
+
+// compareSites is the order of zones.CompareRRsets.
+func compareSites(a, b site) int {
+	if a.hashed != b.hashed {
+		if a.hashed {
+			return 1
+		}
+		return -1
+	}
+	return zones.Compare(a.owner, b.owner)
 }
 
 // touched is one owner name, before the change set and now.
@@ -25,12 +45,21 @@ type touched struct {
 	named         bool          // it is in overlay.changed
 }
 
-// at returns the owner name, for reading.
+// at returns an owner name of the zone, for reading.
 func (o *overlay) at(owner zones.Name) (*touched, *zones.Rejection, error) {
-	if t, ok := o.nodes[owner]; ok {
+	return o.look(site{owner: owner})
+}
+
+// look returns what is at a site, for reading.
+func (o *overlay) look(at site) (*touched, *zones.Rejection, error) {
+	if t, ok := o.nodes[at]; ok {
 		return t, nil, nil
 	}
-	node, err := o.base.Node(owner)
+	owner, read := at.owner, o.base.Node
+	if at.hashed {
+		read = o.base.Hashed
+	}
+	node, err := read(owner)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -43,27 +72,28 @@ func (o *overlay) at(owner zones.Name) (*touched, *zones.Rejection, error) {
 		t.before = append(t.before, s)
 	}
 	t.after = slices.Clone(t.before)
-	o.nodes[owner] = t
+	o.nodes[at] = t
 	return t, nil, nil
 }
 
-// change returns the owner name, for an operation to change.
-func (o *overlay) change(owner zones.Name) (*touched, *zones.Rejection, error) {
-	t, rej, err := o.at(owner)
+// change returns what is at a site, for an operation to change.
+func (o *overlay) change(at site) (*touched, *zones.Rejection, error) {
+	t, rej, err := o.look(at)
 	if rej != nil || err != nil {
 		return nil, rej, err
 	}
 	if !t.named {
 		t.named = true
-		o.changed = append(o.changed, owner)
+		o.changed = append(o.changed, at)
 	}
 	return t, nil, nil
 }
 
 // changeSOA is change of the apex, for one who looks at nothing but the SOA: the other RRsets need not be read.
 func (o *overlay) changeSOA() (*touched, *zones.Rejection, error) {
-	if _, ok := o.nodes[o.apex]; ok {
-		return o.change(o.apex)
+	apex := site{owner: o.apex}
+	if _, ok := o.nodes[apex]; ok {
+		return o.change(apex)
 	}
 	soa, err := o.base.SOA()
 	if err != nil {
@@ -73,8 +103,8 @@ func (o *overlay) changeSOA() (*touched, *zones.Rejection, error) {
 	if !soa.IsZero() {
 		t.before, t.after = []zones.RRset{soa}, []zones.RRset{soa}
 	}
-	o.nodes[o.apex] = t
-	o.changed = append(o.changed, o.apex)
+	o.nodes[apex] = t
+	o.changed = append(o.changed, apex)
 	return t, nil, nil
 }
 
@@ -141,28 +171,32 @@ func (t *touched) changes(dst []zones.RRsetChange, owner zones.Name) []zones.RRs
 	return dst
 }
 
-// checkNodes applies the rules of a valid zone to every owner name that changed. dnames says whether the zone had
-// any DNAME before.
+// checkNodes applies the rules of a valid zone to every site that changed. dnames says whether the zone had any DNAME before.
 func (o *overlay) checkNodes(dnames bool) (*zones.Rejection, error) {
-	for _, owner := range o.changed {
-		t := o.nodes[owner]
-		dnames = dnames || t.has(zones.TypeDNAME)
+	for _, at := range o.changed {
+		dnames = dnames || o.nodes[at].has(zones.TypeDNAME)
 	}
-	for _, owner := range o.changed {
-		t := o.nodes[owner]
+	for _, at := range o.changed {
+		t := o.nodes[at]
 		if !t.differs() {
+			continue
+		}
+		if at.hashed {
+			if rej := o.checkHashed(t); rej != nil {
+				return rej, nil
+			}
 			continue
 		}
 		var rules nodeRules
 		for _, s := range t.after {
-			if rej := checkRRset(s, o.apex); rej != nil {
+			if rej := checkRRset(s, o.apex, o.source); rej != nil {
 				return rej, nil
 			}
 			if rej := rules.add(s, o.apex); rej != nil {
 				return rej, nil
 			}
 		}
-		if rej := rules.finish(owner, o.apex); rej != nil {
+		if rej := rules.finish(at.owner, o.apex); rej != nil {
 			return rej, nil
 		}
 		if !dnames {
@@ -170,17 +204,30 @@ func (o *overlay) checkNodes(dnames bool) (*zones.Rejection, error) {
 		}
 		// Either the name is new, and a DNAME may be above it, or a DNAME is, and names may be below it.
 		if len(t.before) == 0 && len(t.after) > 0 {
-			if rej, err := o.checkAbove(owner, t.after[0]); rej != nil || err != nil {
+			if rej, err := o.checkAbove(at.owner, t.after[0]); rej != nil || err != nil {
 				return rej, err
 			}
 		}
 		if t.has(zones.TypeDNAME) && !t.had(zones.TypeDNAME) {
-			if rej, err := o.checkBelow(owner); rej != nil || err != nil {
+			if rej, err := o.checkBelow(at.owner); rej != nil || err != nil {
 				return rej, err
 			}
 		}
 	}
 	return nil, nil
+}
+
+// checkHashed applies the rules to a site in the NSEC3 chain.
+func (o *overlay) checkHashed(t *touched) *zones.Rejection {
+	for _, s := range t.after {
+		if rej := checkRRset(s, o.apex, o.source); rej != nil {
+			return rej
+		}
+		if rej := checkHashedOwner(s, o.apex); rej != nil {
+			return rej
+		}
+	}
+	return nil
 }
 
 // checkAbove refuses the name of s when an ancestor has a DNAME.
@@ -206,7 +253,7 @@ func (o *overlay) checkBelow(dname zones.Name) (*zones.Rejection, error) {
 		if err != nil || next == "" || !next.IsBelow(dname) {
 			return nil, err
 		}
-		if t, ok := o.nodes[next]; !ok || len(t.after) > 0 {
+		if t, ok := o.nodes[site{owner: next}]; !ok || len(t.after) > 0 {
 			return &zones.Rejection{
 				Rule: zones.RuleBelowDNAME, Owner: dname, Type: zones.TypeDNAME, Op: -1,
 				Detail: "there is data below it, at " + next.String() + " (RFC 6672 §2.4)",

@@ -15,13 +15,23 @@ func (a *application) patch(ops []zones.Op) (Result, *zones.Rejection, error) {
 	if !a.hosted {
 		return Result{}, a.noZone(), nil
 	}
-	settings := a.old.Settings
+	settings, setAt := a.old.Settings, -1
 	for i, op := range ops {
 		if set, ok := op.(zones.OpSetSettings); ok {
-			settings = set.Settings
+			parts := set.Parts
+			if parts == 0 {
+				parts = zones.AllSettings
+			}
+			settings, setAt = settings.With(parts, set.Settings), i
 			continue
 		}
-		if a.old.Signed {
+		if rej := a.mayChange(settings); rej != nil {
+			return Result{}, atOp(rej, i), nil
+		}
+		if a.old.Standing.Awaiting {
+			return Result{}, atOp(a.nothingYet("the zone has no content yet, which must come whole"), i), nil
+		}
+		if a.old.Signed && a.source == zones.SourceClient {
 			return Result{}, &zones.Rejection{
 				Rule: zones.RuleSigned, Owner: a.apex, Op: i,
 				Detail: "the zone came signed, and a change would break its signatures: replace it whole",
@@ -31,12 +41,21 @@ func (a *application) patch(ops []zones.Op) (Result, *zones.Rejection, error) {
 			return Result{}, atOp(rej, i), err
 		}
 	}
+	if setAt >= 0 { // each part is good, and together they may still be too much
+		if rej := checkSettings(settings, a.apex); rej != nil {
+			return Result{}, atOp(rej, setAt), nil
+		}
+	}
+	if a.old.Standing.Awaiting && !settings.IsSecondary() {
+		return Result{}, a.nothingYet("the zone has no content, and would have no primaries that it can come from"), nil
+	}
 	zone := a.old
 	zone.Settings = settings
+	zone.Standing = a.standing(settings)
 
 	o := &a.overlay
-	slices.SortFunc(o.changed, zones.Compare)
-	if !slices.ContainsFunc(o.changed, func(n zones.Name) bool { return o.nodes[n].differs() }) {
+	slices.SortFunc(o.changed, compareSites)
+	if !slices.ContainsFunc(o.changed, func(at site) bool { return o.nodes[at].differs() }) {
 		return a.keepContent(zone), nil, nil
 	}
 	if rej, err := o.checkNodes(a.old.DNAMEs > 0); rej != nil || err != nil {
@@ -48,8 +67,8 @@ func (a *application) patch(ops []zones.Op) (Result, *zones.Rejection, error) {
 
 	delta := zones.Delta{From: a.old.Serial, To: zone.Serial}
 	size := 0
-	for _, owner := range o.changed {
-		delta.Changes = o.nodes[owner].changes(delta.Changes, owner)
+	for _, at := range o.changed {
+		delta.Changes = o.nodes[at].changes(delta.Changes, at.owner)
 	}
 	for _, c := range delta.Changes {
 		if !c.Before.IsZero() {
@@ -72,7 +91,7 @@ func (a *application) patch(ops []zones.Op) (Result, *zones.Rejection, error) {
 }
 
 // step gives the zone, whose content changed and is valid, its next serial: the one that the change set put into the SOA
-// when that is after the present one, or else by the zone's policy.
+// when that is after the present one, or else by the zone's policy. A primary's changes bring their serial.
 func (a *application) step(zone *Zone) (*zones.Rejection, error) {
 	apex, rej, err := a.overlay.changeSOA()
 	if rej != nil || err != nil {
@@ -84,7 +103,7 @@ func (a *application) step(zone *Zone) (*zones.Rejection, error) {
 	}
 	serial := soa.SOASerial()
 	switch {
-	case serial == a.old.Serial:
+	case serial == a.old.Serial && a.source == zones.SourceClient:
 		serial = zone.Settings.SerialPolicy.Next(serial, a.logTime)
 		apex.put(soa.WithSOASerial(serial))
 	case !serial.IsAfter(a.old.Serial):
@@ -92,7 +111,7 @@ func (a *application) step(zone *Zone) (*zones.Rejection, error) {
 	}
 	zone.Serial = serial
 	// The apex may be named by nothing but its serial: then it is the first of the changed names.
-	slices.SortFunc(a.overlay.changed, zones.Compare)
+	slices.SortFunc(a.overlay.changed, compareSites)
 	return nil, nil
 }
 
@@ -104,7 +123,7 @@ func (a *application) record(op zones.Op) (*zones.Rejection, error) {
 	o := &a.overlay
 	switch op := op.(type) {
 	case zones.OpPutRRset:
-		t, rej, err := o.change(op.RRset.Owner)
+		t, rej, err := o.change(siteOf(op.RRset))
 		if rej != nil || err != nil {
 			return rej, err
 		}
@@ -112,7 +131,7 @@ func (a *application) record(op zones.Op) (*zones.Rejection, error) {
 	case zones.OpAddRecords:
 		return a.addRecords(op.RRset)
 	case zones.OpDeleteRecords:
-		t, rej, err := o.change(op.RRset.Owner)
+		t, rej, err := o.change(siteOf(op.RRset))
 		if rej != nil || err != nil {
 			return rej, err
 		}
@@ -123,13 +142,13 @@ func (a *application) record(op zones.Op) (*zones.Rejection, error) {
 			t.put(rest)
 		}
 	case zones.OpDeleteRRset:
-		t, rej, err := o.change(op.Owner)
+		t, rej, err := o.change(site{op.Owner, op.Type == zones.TypeNSEC3})
 		if rej != nil || err != nil {
 			return rej, err
 		}
 		t.remove(zones.Key{Type: op.Type})
 	case zones.OpDeleteName:
-		t, rej, err := o.change(op.Owner)
+		t, rej, err := o.change(site{owner: op.Owner})
 		if rej != nil || err != nil {
 			return rej, err
 		}
@@ -144,7 +163,7 @@ func (a *application) record(op zones.Op) (*zones.Rejection, error) {
 }
 
 func (a *application) addRecords(s zones.RRset) (*zones.Rejection, error) {
-	t, rej, err := a.overlay.change(s.Owner)
+	t, rej, err := a.overlay.change(siteOf(s))
 	if rej != nil || err != nil {
 		return rej, err
 	}

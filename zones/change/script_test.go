@@ -3,6 +3,7 @@ package change
 import (
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -113,6 +114,10 @@ func (s *script) describe(r Result) string {
 		if r.Zone.Signed {
 			b.WriteString(", signed")
 		}
+		if r.Zone.Settings.Frozen {
+			b.WriteString(", frozen")
+		}
+		b.WriteString(describeStanding(r.Zone))
 	case Chunk:
 		fmt.Fprintf(&b, ": next %d", r.Stage.Next)
 	}
@@ -133,6 +138,24 @@ func (s *script) describe(r Result) string {
 		}
 	}
 	return b.String()
+}
+
+// describeStanding says how a secondary zone stands; "" for other zones.
+func describeStanding(z Zone) string {
+	text := ""
+	if z.Settings.IsSecondary() {
+		text = ", secondary"
+	}
+	if z.Standing.Awaiting {
+		text += ", awaiting"
+	}
+	if z.Standing.Expired {
+		text += ", expired"
+	}
+	if c := z.Standing.Confirmed; !c.IsZero() {
+		text += ", confirmed " + c.Format(time.RFC3339)
+	}
+	return text
 }
 
 func (s *script) verb(cs *zones.ChangeSet, words, records []string) {
@@ -158,15 +181,24 @@ func (s *script) verb(cs *zones.ChangeSet, words, records []string) {
 		}
 		return n
 	}
-	policy := func(i int) zones.ZoneSettings {
-		if len(words) <= i {
-			return zones.ZoneSettings{}
+	// settings are a serial policy, "frozen", and the addresses of primaries.
+	settings := func(i int) (z zones.ZoneSettings) {
+		for _, word := range words[min(i, len(words)):] {
+			if addr, err := netip.ParseAddrPort(word); err == nil {
+				z.Primaries = append(z.Primaries, zones.Remote{Addr: addr})
+				continue
+			}
+			if word == "frozen" {
+				z.Frozen = true
+				continue
+			}
+			p, err := zones.ParseSerialPolicy(word)
+			if err != nil {
+				t.Fatal(err)
+			}
+			z.SerialPolicy = p
 		}
-		p, err := zones.ParseSerialPolicy(words[i])
-		if err != nil {
-			t.Fatal(err)
-		}
-		return zones.ZoneSettings{SerialPolicy: p}
+		return z
 	}
 	op := func(op zones.Op) { cs.Ops = append(cs.Ops, op) }
 	cond := func(p zones.Precondition) { cs.Preconditions = append(cs.Preconditions, p) }
@@ -177,17 +209,29 @@ func (s *script) verb(cs *zones.ChangeSet, words, records []string) {
 			t.Fatal(err)
 		}
 		s.now = now
+	case "from":
+		cs.Source = map[string]zones.Source{"primary": zones.SourcePrimary, "retransfer": zones.SourceRetransfer, "nobody": 99}[arg(1)]
+	case "confirm", "expire": // with the time that the writer knows, if any
+		o := zones.OpSetStanding{Expired: words[0] == "expire"}
+		if len(words) > 1 {
+			since, err := time.Parse(time.RFC3339, arg(1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.Since = since
+		}
+		op(o)
 	case "create":
-		op(zones.OpCreateZone{Settings: policy(1), RRsets: sets})
+		op(zones.OpCreateZone{Settings: settings(1), RRsets: sets})
 	case "replace": // in canonical order, whatever the script's
 		slices.SortFunc(sets, zones.CompareRRsets)
-		op(zones.OpReplaceZone{Settings: policy(1), SetSettings: len(words) > 1, RRsets: sets})
+		op(zones.OpReplaceZone{Settings: settings(1), SetSettings: len(words) > 1, RRsets: sets})
 	case "replace-as-is":
-		op(zones.OpReplaceZone{Settings: policy(1), SetSettings: len(words) > 1, RRsets: sets})
+		op(zones.OpReplaceZone{Settings: settings(1), SetSettings: len(words) > 1, RRsets: sets})
 	case "delete-zone":
 		op(zones.OpDeleteZone{})
 	case "settings":
-		op(zones.OpSetSettings{Settings: policy(1)})
+		op(zones.OpSetSettings{Settings: settings(1)})
 	case "put":
 		for _, set := range sets {
 			op(zones.OpPutRRset{RRset: set})
@@ -207,7 +251,7 @@ func (s *script) verb(cs *zones.ChangeSet, words, records []string) {
 	case "stage":
 		op(zones.OpStageChunk{Stage: zones.ChangeID{byte(num(1))}, Index: uint32(num(2)), RRsets: sets})
 	case "commit": // of what is staged, but for chunks and RRsets more than there are
-		o := zones.OpStageCommit{Stage: zones.ChangeID{byte(num(1))}, Settings: policy(3), SetSettings: len(words) > 3}
+		o := zones.OpStageCommit{Stage: zones.ChangeID{byte(num(1))}, Settings: settings(3), SetSettings: len(words) > 3}
 		if st := s.model.stage; st != nil {
 			z := st.Sequence.Zone()
 			o.Chunks, o.RRsets, o.Digest = st.Next, z.RRsets, z.Digest

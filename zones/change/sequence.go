@@ -6,22 +6,28 @@ import "balefire/zones"
 // constant memory, and counts it. Sequences may be copied; the copies go on apart. Parts of what is added
 // (an owner name, the SOA) are kept, and must not change.
 type Sequence struct {
-	apex  zones.Name
-	owner zones.Name // of the last RRset; "" before the first
-	key   zones.Key  // of the last RRset
-	node  nodeRules  // of owner, outside the NSEC3 chain
-	dname zones.Name // the last owner of a DNAME; "" before the first
-	soa   zones.RRset
-	zone  Zone
+	apex   zones.Name
+	source zones.Source
+	owner  zones.Name // of the last RRset; "" before the first
+	key    zones.Key  // of the last RRset
+	node   nodeRules  // of owner, outside the NSEC3 chain
+	dname  zones.Name // the last owner of a DNAME; "" before the first
+	soa    zones.RRset
+	zone   Zone
 }
 
-// NewSequence begins a zone.
+// NewSequence begins a zone that comes from a client.
 func NewSequence(apex zones.Name) Sequence { return Sequence{apex: apex} }
+
+// NewSequenceFrom begins a zone that comes from a source. A primary's NSEC3 parameters are taken as they come.
+func NewSequenceFrom(apex zones.Name, source zones.Source) Sequence {
+	return Sequence{apex: apex, source: source}
+}
 
 // Add takes the next RRset. After a Rejection the Sequence must not be used any more. Add cannot tell a
 // wrong position in the order from a wrong RRset before it.
 func (s *Sequence) Add(set zones.RRset) *zones.Rejection {
-	if rej := checkRRset(set, s.apex); rej != nil {
+	if rej := checkRRset(set, s.apex, s.source); rej != nil {
 		return rej
 	}
 	if s.owner != "" && zones.CompareRRsets(zones.RRset{Owner: s.owner, Key: s.key}, set) >= 0 {

@@ -9,17 +9,19 @@ import (
 	"balefire/zones"
 )
 
-// Zone is what is kept of a zone beside its RRsets. It is a pure function of its RRsets and settings.
+// Zone is what is kept of a zone beside its RRsets. But for Standing, Signed and Hashed it is a pure function of its RRsets and settings.
+// Of a zone that awaits its content all is zero but the settings and the standing.
 type Zone struct {
 	Settings    zones.ZoneSettings
+	Standing    zones.Standing
 	Serial      zones.Serial
 	RRsets      uint64
 	Records     uint64
 	Octets      uint64 // of owners and packed RRsets
 	Delegations uint64 // NS RRsets below the apex
 	DNAMEs      uint64
-	Signed      bool // the apex has DNSKEY, or there is an RRSIG: the zone came signed
-	Hashed      bool // there is an NSEC3
+	Signed      bool // since the zone last came whole, the apex had DNSKEY, or there was an RRSIG: it came signed
+	Hashed      bool // since then there was an NSEC3
 	Digest      zones.Digest
 }
 
@@ -48,7 +50,7 @@ func (z *Zone) enter(s zones.RRset, apex zones.Name) {
 	}
 }
 
-// leave counts an RRset that is no longer in the zone. Signed and Hashed stay: only whole zones change those.
+// leave counts an RRset that is no longer in the zone. Signed and Hashed stay: only whole zones end those.
 func (z *Zone) leave(s zones.RRset, apex zones.Name) {
 	z.RRsets--
 	z.Records -= uint64(s.Len())
@@ -80,31 +82,54 @@ var ErrState = errors.New("damaged or unknown zone or stage state")
 // version, so that they can change without a new version of all of the disk.
 const (
 	zoneStateVersion  = 1
+	zoneStatePeered   = 2 // with more settings than a serial policy, or a standing
 	stageStateVersion = 1
 )
 
 const (
-	flagSigned = 1 << iota
-	flagHashed
+	flagSigned    = 1 << iota
+	flagHashed    // the flags above are all that version 1 has
+	flagAwaiting  // and these are those of version 2
+	flagExpired   //
+	flagConfirmed // Standing.Confirmed is not zero
 )
 
-// AppendState appends the stored form of z.
+// AppendState appends the stored form of z, in the oldest version that can hold it.
 func (z Zone) AppendState(dst []byte) []byte {
 	var flags byte
-	if z.Signed {
-		flags |= flagSigned
+	set := func(flag byte, is bool) {
+		if is {
+			flags |= flag
+		}
 	}
-	if z.Hashed {
-		flags |= flagHashed
+	set(flagSigned, z.Signed)
+	set(flagHashed, z.Hashed)
+	more := z.Settings
+	more.SerialPolicy = 0 // it has an octet of its own
+	peered := !more.IsZero() || !z.Standing.IsZero()
+	version := byte(zoneStateVersion)
+	if peered {
+		version = zoneStatePeered
+		set(flagAwaiting, z.Standing.Awaiting)
+		set(flagExpired, z.Standing.Expired)
+		set(flagConfirmed, !z.Standing.Confirmed.IsZero())
 	}
-	dst = append(dst, zoneStateVersion, byte(z.Settings.SerialPolicy), flags)
+	dst = append(dst, version, byte(z.Settings.SerialPolicy), flags)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(z.Serial))
 	digest := z.Digest.Bytes()
 	dst = append(dst, digest[:]...)
 	for _, n := range []uint64{z.RRsets, z.Records, z.Octets, z.Delegations, z.DNAMEs} {
 		dst = binary.AppendUvarint(dst, n)
 	}
-	return dst
+	if !peered {
+		return dst
+	}
+	if !z.Standing.Confirmed.IsZero() {
+		dst = binary.BigEndian.AppendUint64(dst, uint64(z.Standing.Confirmed.UnixMilli()))
+	}
+	message := encodeSettings(more)
+	dst = binary.AppendUvarint(dst, uint64(len(message)))
+	return append(dst, message...)
 }
 
 // ParseZone is the inverse of Zone.AppendState.
@@ -208,7 +233,8 @@ func (r *stateReader) name() zones.Name {
 }
 
 func (r *stateReader) zone() (z Zone) {
-	r.bad = r.byte() != zoneStateVersion || r.bad
+	version := r.byte()
+	r.bad = r.bad || version != zoneStateVersion && version != zoneStatePeered
 	z.Settings.SerialPolicy = zones.SerialPolicy(r.byte())
 	flags := r.byte()
 	z.Signed, z.Hashed = flags&flagSigned != 0, flags&flagHashed != 0
@@ -216,6 +242,23 @@ func (r *stateReader) zone() (z Zone) {
 	z.Digest = zones.DigestFromBytes([32]byte(r.take(32)))
 	for _, n := range []*uint64{&z.RRsets, &z.Records, &z.Octets, &z.Delegations, &z.DNAMEs} {
 		*n = r.uvarint()
+	}
+	if version != zoneStatePeered {
+		r.bad = r.bad || flags >= flagAwaiting
+		return z
+	}
+	z.Standing.Awaiting, z.Standing.Expired = flags&flagAwaiting != 0, flags&flagExpired != 0
+	if flags&flagConfirmed != 0 {
+		z.Standing.Confirmed = time.UnixMilli(int64(r.uint64())).UTC()
+	}
+	size := r.uvarint()
+	if size > MaxSettings {
+		r.bad = true
+		return z
+	}
+	policy := z.Settings.SerialPolicy
+	if err := decodeSettings(r.take(int(size)), &z.Settings); err != nil || z.Settings.SerialPolicy != policy {
+		r.bad = true
 	}
 	return z
 }

@@ -13,9 +13,13 @@ func (a *application) create(op zones.OpCreateZone) (Result, *zones.Rejection, e
 	if a.hosted {
 		return Result{}, &zones.Rejection{Rule: zones.RuleZoneExists, Owner: a.apex, Detail: "the zone is hosted already"}, nil
 	}
+	if op.Settings.IsSecondary() { // checkOp has seen that nothing comes with it
+		z := Zone{Settings: op.Settings, Standing: zones.Standing{Awaiting: true}}
+		return Result{Kind: Replace, Zone: z}, nil, nil
+	}
 	sets := slices.Clone(op.RRsets)
 	slices.SortStableFunc(sets, zones.CompareRRsets)
-	seq, rej := sequenceAll(a.apex, sets)
+	seq, rej := sequenceAll(a.apex, zones.SourceClient, sets)
 	if rej != nil {
 		return Result{}, rej, nil
 	}
@@ -25,7 +29,7 @@ func (a *application) create(op zones.OpCreateZone) (Result, *zones.Rejection, e
 }
 
 func (a *application) replace(op zones.OpReplaceZone) (Result, *zones.Rejection, error) {
-	seq, rej := sequenceAll(a.apex, op.RRsets)
+	seq, rej := sequenceAll(a.apex, a.source, op.RRsets)
 	if rej != nil {
 		return Result{}, rej, nil
 	}
@@ -49,16 +53,23 @@ func (a *application) deleteZone() (Result, *zones.Rejection, error) {
 	if !a.hosted {
 		return Result{}, a.noZone(), nil
 	}
+	if a.old.Settings.Frozen {
+		return Result{}, a.frozen(), nil
+	}
 	_, staged, err := a.base.Stage()
 	return Result{Kind: Delete, DropStage: staged}, nil, err
 }
 
 func (a *application) stageChunk(op zones.OpStageChunk) (Result, *zones.Rejection, error) {
+	// What could not be committed need not be staged.
+	if rej := a.mayReplace(zones.ZoneSettings{}); rej != nil {
+		return Result{}, rej, nil
+	}
 	stage, staged, err := a.base.Stage()
 	if err != nil {
 		return Result{}, nil, err
 	}
-	now := a.logTime.UTC().Truncate(timeUnit)
+	now := a.now()
 	dropped := false
 	if op.Index == 0 {
 		if staged && stage.ID == op.Stage {
@@ -75,11 +86,13 @@ func (a *application) stageChunk(op zones.OpStageChunk) (Result, *zones.Rejectio
 			return Result{}, a.stageRejection("chunk %d came where %d must come next", op.Index, stage.Next), nil
 		}
 	}
+	stage.Sequence.source = a.source // which the stage does not remember
 	for _, s := range op.RRsets {
 		if rej := stage.Sequence.Add(s); rej != nil {
 			return Result{}, rej, nil
 		}
 	}
+	stage.Sequence.source = zones.SourceClient
 	stage.Next = op.Index + 1
 	stage.Last = now
 	return Result{Kind: Chunk, RRsets: op.RRsets, Stage: stage, DropStage: dropped}, nil, nil
@@ -129,8 +142,8 @@ func (a *application) stageRejection(format string, args ...any) *zones.Rejectio
 }
 
 // sequenceAll validates a whole zone.
-func sequenceAll(apex zones.Name, sets []zones.RRset) (Sequence, *zones.Rejection) {
-	seq := NewSequence(apex)
+func sequenceAll(apex zones.Name, source zones.Source, sets []zones.RRset) (Sequence, *zones.Rejection) {
+	seq := NewSequenceFrom(apex, source)
 	for _, s := range sets {
 		if rej := seq.Add(s); rej != nil {
 			return seq, rej
@@ -153,25 +166,36 @@ type successor struct {
 //   - it is equal, or differs in nothing but a serial that we stepped: nothing is written;
 //   - it is signed, or its policy is to keep serials: rejected, for secondaries would never fetch it;
 //   - otherwise the serial steps by the zone's policy from the present one.
+//
+// What comes from a primary keeps its serial, which may be any when the zone is not answered from, or is transferred anew.
 func (a *application) succeed(seq *Sequence, settings zones.ZoneSettings, set bool) (successor, *zones.Rejection, error) {
 	next := successor{zone: seq.Zone(), soa: seq.SOA()}
+	if a.hosted {
+		policy := settings
+		if settings = a.old.Settings; set {
+			settings = settings.With(zones.PartSerialPolicy, policy)
+		}
+	}
+	if rej := a.mayReplace(settings); rej != nil {
+		return next, rej, nil
+	}
 	next.zone.Settings = settings
 	if !a.hosted {
 		return next, nil, nil
 	}
-	if !set {
-		next.zone.Settings = a.old.Settings
-	}
+	next.zone.Standing = a.standing(settings)
 	came, old := next.zone.Serial, a.old.Serial
 	if came.IsAfter(old) {
 		return next, nil, nil
 	}
 	kept := next.zone // as it would be under the present serial
 	kept.setSerial(next.soa, old, a.apex)
-	keep := next.zone.Signed || next.zone.Settings.SerialPolicy == zones.SerialKeep
+	secondary := a.source != zones.SourceClient
+	keep := secondary || next.zone.Signed || next.zone.Settings.SerialPolicy == zones.SerialKeep
 	switch same := kept.Digest == a.old.Digest; {
 	case same && (came == old || !keep):
 		next.zone, next.same = kept, true
+	case secondary && (a.source == zones.SourceRetransfer || !a.old.Standing.Served()):
 	case keep:
 		return next, &zones.Rejection{
 			Rule: zones.RuleSerial, Owner: a.apex, Type: zones.TypeSOA,
@@ -192,9 +216,9 @@ func (z *Zone) setSerial(soa zones.RRset, serial zones.Serial, apex zones.Name) 
 	return stepped
 }
 
-// keepContent is the result of a change set that changes the zone's settings at most.
+// keepContent is the result of a change set that changes the zone's settings and standing at most.
 func (a *application) keepContent(z Zone) Result {
-	if z.Settings.Equal(a.old.Settings) {
+	if z.Settings.Equal(a.old.Settings) && z.Standing.Equal(a.old.Standing) {
 		return Result{Kind: Unchanged, Zone: a.old}
 	}
 	return Result{Kind: Patch, Zone: z, Delta: zones.Delta{From: z.Serial, To: z.Serial}}
