@@ -25,7 +25,7 @@ PEERS       ?=
 CLUSTER       ?= .
 CLUSTER_FLAGS ?=
 
-.PHONY: help build run test test-here test-real chaos bench bench-peers bench-cluster lint vuln fuzz clean
+.PHONY: help build run test test-here test-real test-million chaos bench bench-peers bench-cluster lint vuln fuzz clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -45,6 +45,10 @@ test-here: ## the tests that need neither Kafka nor S3
 test-real: ## the tests against a real Apache Kafka, from Maven, a real S3 server, and between network namespaces (root)
 	.ci/packages real
 	PATH=$$PATH:/usr/sbin:/sbin go test -race -count=1 -p 1 -timeout $(TIMEOUT) -tags '$(REAL)' -run 'Kafka|S3' ./replication/... ./cmd/...
+
+test-million: ## a zone of a million names is transferred, in memory that is bounded; under a minute
+	.ci/packages test
+	PATH=$$PATH:/usr/sbin:/sbin go test -count=1 -tags million -v -run TestMillion ./dnsserver/interop
 
 chaos: ## clusters under one kind of fault after another, about 20 minutes; CHAOS=1m for each kind is less
 	.ci/packages real
@@ -70,7 +74,7 @@ lint: ## gofumpt, go mod tidy, go vet, staticcheck
 	if [ -n "$$unformatted" ]; then echo "gofumpt would change:"; echo "$$unformatted"; exit 1; fi
 	go mod tidy -diff
 	go vet ./...
-	go vet -tags '$(REAL),clusterbench' ./...
+	go vet -tags '$(REAL),clusterbench,million' ./...
 	$(STATICCHECK) ./...
 
 vuln: ## known vulnerabilities in what is linked; says so when the database can't be reached

@@ -90,6 +90,8 @@ type Options struct {
 	Freezer Freezer
 	// CheckRemote says why a server may not be one that zones come from, or that is told of changes. Nil: any may be.
 	CheckRemote func(zones.Remote) error
+	// Keyring is the namespace's TSIG keys and ACLs. Nil: there are none.
+	Keyring Keyring
 	// LogEnd returns the offset after the last record of a partition; an error means that it is not known now. Nil: never known.
 	LogEnd func(ctx context.Context, partition int32) (int64, error)
 	// Registry is what /metrics shows; the server's own metrics are registered in it. Nil: a new one.
@@ -274,6 +276,15 @@ func (s *Server) routes() iter.Seq[route] {
 			{"DELETE /v1/node/drain", false, ofNode, s.deleteDrain},
 			{"POST /v1/namespace/freeze", false, ofNode, s.postFreeze},
 			{"DELETE /v1/namespace/freeze", false, ofNode, s.deleteFreeze},
+
+			{"GET /v1/tsig-keys", false, ofNode, s.getKeys},
+			{"POST /v1/tsig-keys", false, ofNode, s.postKeys},
+			{"GET /v1/tsig-keys/{key}", false, ofNode, s.getKey},
+			{"DELETE /v1/tsig-keys/{key}", false, ofNode, s.deleteKey},
+			{"GET /v1/acls", false, ofNode, s.getACLs},
+			{"GET /v1/acls/{acl}", false, ofNode, s.getACL},
+			{"PUT /v1/acls/{acl}", false, ofNode, s.putACL},
+			{"DELETE /v1/acls/{acl}", false, ofNode, s.deleteACL},
 		} {
 			if !yield(r) {
 				return

@@ -51,8 +51,8 @@ func (x *exchange) admit(from netip.Addr) admission {
 		x.count.slipped++
 		return slipped
 	}
-	if knowsCookies && x.settings.RequireCookies {
-		return badCookie
+	if knowsCookies && x.settings.RequireCookies && q.TSIG == 0 {
+		return badCookie // a signature says more than a cookie would, and its answer must be signed
 	}
 	return admitted
 }

@@ -50,6 +50,7 @@ type tally struct {
 	rcodes     [len(rcodeNames)]uint64
 	drops      [dropReasons]uint64
 	cookies    [2]uint64 // not valid, valid
+	signatures [signatures]uint64
 	truncated  uint64
 	limited    uint64
 	slipped    uint64
@@ -70,6 +71,7 @@ type counters struct {
 	rcodes                                                 [len(rcodeNames)]atomic.Uint64
 	drops                                                  [dropReasons]atomic.Uint64
 	cookies                                                [2]atomic.Uint64
+	signatures                                             [signatures]atomic.Uint64
 	truncated, limited, slipped, slow, unreadable, batches atomic.Uint64
 	asked, unasked, kept, shared                           atomic.Uint64
 	latency                                                [lanes]latencySums
@@ -115,6 +117,7 @@ func (x *exchange) flush() {
 	addAll(c.rcodes[:], t.rcodes[:])
 	addAll(c.drops[:], t.drops[:])
 	addAll(c.cookies[:], t.cookies[:])
+	addAll(c.signatures[:], t.signatures[:])
 	add(&c.edns, t.edns)
 	add(&c.do, t.do)
 	add(&c.truncated, t.truncated)
@@ -168,6 +171,7 @@ var (
 	descReplies     = desc("replies_total", "Replies made, by RCODE.", "rcode")
 	descDropped     = desc("dropped_total", "Queries without a reply, by reason.", "reason")
 	descCookies     = desc("cookies_total", "Queries with a cookie, by whether its server part was valid.", "valid")
+	descSignatures  = desc("tsig_total", "Queries signed with TSIG, by what became of the signature.", "result")
 	descTruncated   = desc("truncated_total", "Replies with TC.")
 	descLimited     = desc("rate_limited_total", "Queries over the rate limit, those that slipped included.")
 	descSlipped     = desc("rate_limit_slipped_total", "Queries over the rate limit answered with TC.")
@@ -200,6 +204,7 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 		sumAll(t.rcodes[:], c.rcodes[:])
 		sumAll(t.drops[:], c.drops[:])
 		sumAll(t.cookies[:], c.cookies[:])
+		sumAll(t.signatures[:], c.signatures[:])
 		t.edns += c.edns.Load()
 		t.do += c.do.Load()
 		t.truncated += c.truncated.Load()
@@ -239,6 +244,9 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 	}
 	counter(descCookies, t.cookies[0], "no")
 	counter(descCookies, t.cookies[1], "yes")
+	for i, n := range t.signatures {
+		counter(descSignatures, n, signatureNames[i])
+	}
 	counter(descEDNS, t.edns)
 	counter(descDO, t.do)
 	counter(descTruncated, t.truncated)
@@ -260,6 +268,7 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 	counter(descCut, s.tcp.cut.Load())
 	ch <- prometheus.MustNewConstMetric(descConnections, prometheus.GaugeValue, float64(s.tcp.open()))
 	s.tls.collect(ch)
+	s.out.collect(ch)
 }
 
 func sumAll(sums []uint64, counts []atomic.Uint64) {

@@ -49,8 +49,12 @@ type exchange struct {
 	reply      wire.Reply
 	holding    store.Holding
 	held       bool
+	caller     caller // of what the slow lane serves
 	cookie     [wire.CookieLen]byte
 	slips      uint32
+
+	// transfer is the answer to the query that was served, when that is more than one message: whoever has the connection runs it.
+	transfer *transferJob
 
 	far    []byte // memory of answers from other nodes
 	packet []byte // of queries over TCP and in the slow lane
@@ -88,7 +92,7 @@ func (x *exchange) parse(packet []byte, q *wire.Query) {
 // serveParsed is serve for a packet that was parsed into q. Of one that has a question, x.hash is the cache's, if there is one.
 func (x *exchange) serveParsed(q *wire.Query, packet []byte, from netip.Addr, dst []byte) (reply []byte, later bool) {
 	reply, later = x.answerParsed(q, packet, from, dst)
-	if x.via == overTLS && q.Padding && len(reply) > 0 {
+	if x.via == overTLS && q.Padding && len(reply) > 0 && q.TSIG == 0 { // what is signed was padded before
 		reply = wire.Pad(reply, len(dst), q, &x.reply)
 	}
 	return reply, later
@@ -137,7 +141,8 @@ func (x *exchange) answerParsed(q *wire.Query, packet []byte, from netip.Addr, d
 		if !x.mayWait {
 			return nil, true
 		}
-		return x.serveSlow(packet, from, dst), false
+		reply, later = x.serveSlow(packet, from, dst)
+		return reply, later || x.distant && len(reply) == 0
 	}
 	return x.ask(dst, from)
 }

@@ -28,6 +28,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"balefire/dnsserver/tsig"
 	"balefire/store"
 	"balefire/zones"
 )
@@ -58,6 +59,14 @@ type Options struct {
 	Zones       Zones
 	// Elsewhere is who answers for zones that other nodes have. Nil: nobody.
 	Elsewhere Elsewhere
+	// Contents is where zones that are to be transferred are read. Nil: none are.
+	Contents Contents
+	// DistantTransfers has zones transferred that other nodes have. Nil: they are not.
+	DistantTransfers DistantTransfers
+	// Access says who may transfer, update, or tell of changes of zones. Nil: nobody.
+	Access Access
+	// Keys are those that messages may be signed with (TSIG). Nil: there are none.
+	Keys tsig.Ring
 	// Settings can be replaced while the server runs; see SetSettings.
 	Settings Settings
 	// Workers is how many UDP sockets each address gets, each with its own goroutine, and how many loops all TCP connections
@@ -70,7 +79,9 @@ type Options struct {
 	SlowWorkers int
 	// Exchanges is how many queries over TCP may wait for a disk or another node at once. Default 512.
 	Exchanges int
-	// Logger is used at edges: listening, stopping, panics. Nothing is logged per query.
+	// Transfers is how many zones may be transferred at once; a few more wait for their turn. Default 32.
+	Transfers int
+	// Logger is used at edges: listening, stopping, panics, and for each zone that was transferred. Nothing is logged per query.
 	Logger zerolog.Logger
 	// Now is the clock of cookies and rate limits. Default: time.Now.
 	Now func() time.Time
@@ -87,6 +98,7 @@ type Server struct {
 	distant  *slowLane     // waits for other nodes
 	asking   chan struct{} // exchanges over TCP that wait for other nodes
 	free     exchangePool
+	out      transferLane
 	born     time.Time
 
 	lastPanic atomic.Int64 // when a panic was last logged, Unix seconds
@@ -139,6 +151,9 @@ func New(opts Options) (*Server, error) {
 	if opts.Exchanges <= 0 {
 		opts.Exchanges = 512
 	}
+	if opts.Transfers <= 0 {
+		opts.Transfers = 32
+	}
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
@@ -147,6 +162,7 @@ func New(opts Options) (*Server, error) {
 	s.distant = newSlowLane(s, askingUDP, nil)
 	s.slow = newSlowLane(s, opts.SlowWorkers, s.distant)
 	s.asking = make(chan struct{}, askingTCP)
+	s.out.init(opts.Transfers)
 	s.tcp.init()
 	if len(opts.ListenTLS) > 0 {
 		s.tls.init(opts.Certificate, opts.Workers/2)
@@ -254,6 +270,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	s.endTCP()
+	defer s.out.end()()
 
 	done := make(chan struct{})
 	go func() {

@@ -4,8 +4,6 @@ import (
 	"net/netip"
 	"sync"
 
-	"github.com/miekg/dns"
-
 	"balefire/dnsserver/wire"
 )
 
@@ -96,58 +94,22 @@ func (l *slowLane) pass(x *exchange, j *slowJob) {
 	l.next.put(to)
 }
 
-// serveSlow answers what is no ordinary question. None of it is offered yet, so the answers are refusals; what they
-// need of the general DNS library is here, and will be here.
-func (x *exchange) serveSlow(packet []byte, from netip.Addr, dst []byte) []byte {
-	q := x.query
-	switch {
-	case q.TSIG != 0:
-		return x.refuseKey(packet, dst)
-	case q.Opcode == wire.OpNotify:
+// serveSlow answers what is no ordinary question, or signed.
+func (x *exchange) serveSlow(packet []byte, from netip.Addr, dst []byte) (reply []byte, later bool) {
+	x.caller = caller{from: from}
+	if x.query.TSIG != 0 {
+		return x.serveSigned(packet, from, dst)
+	}
+	return x.serveRare(packet, from, dst), false
+}
+
+// serveRare answers NOTIFY, UPDATE, AXFR and IXFR. Who asks is in x.caller.
+func (x *exchange) serveRare(packet []byte, from netip.Addr, dst []byte) []byte {
+	switch x.query.Opcode {
+	case wire.OpNotify:
 		return x.serveNotify(packet, from, dst)
-	case q.Opcode == wire.OpUpdate:
+	case wire.OpUpdate:
 		return x.serveUpdate(packet, from, dst)
-	case q.Class != wire.ClassIN:
-		return x.refuse(dst, wire.Refused, wire.NoExtendedError)
-	default: // AXFR and IXFR
-		return x.serveTransfer(packet, from, dst)
 	}
-}
-
-// refuseKey answers a message signed with a key that the server doesn't have, which are all: NOTAUTH, and a
-// TSIG that says BADKEY and is not signed itself (RFC 8945 §5.2.1).
-func (x *exchange) refuseKey(packet, dst []byte) []byte {
-	var query dns.Msg
-	if err := query.Unpack(packet); err != nil {
-		return x.refuse(dst, wire.FormErr, wire.NoExtendedError)
-	}
-	asked := query.IsTsig()
-	if asked == nil || asked.Algorithm == "" { // the library takes empty RDATA for a TSIG
-		return x.refuse(dst, wire.FormErr, wire.NoExtendedError)
-	}
-	out := replyTo(&query, dns.RcodeNotAuth)
-	out.Extra = append(out.Extra, &dns.TSIG{
-		Hdr:        dns.RR_Header{Name: asked.Hdr.Name, Rrtype: dns.TypeTSIG, Class: dns.ClassANY},
-		Algorithm:  asked.Algorithm,
-		TimeSigned: asked.TimeSigned,
-		Fudge:      asked.Fudge,
-		OrigId:     query.Id,
-		Error:      dns.RcodeBadKey,
-	})
-	packed, err := out.Pack()
-	if err != nil || len(packed) > x.reply.Limit {
-		return x.refuse(dst, wire.NotAuth, wire.NoExtendedError)
-	}
-	x.count.reply(wire.NotAuth, false)
-	return append(dst, packed...)
-}
-
-// replyTo begins a reply as the fast lane would: ID, opcode, question and RD are the query's.
-func replyTo(query *dns.Msg, rcode int) *dns.Msg {
-	return &dns.Msg{
-		MsgHdr: dns.MsgHdr{
-			Id: query.Id, Response: true, Opcode: query.Opcode, RecursionDesired: query.RecursionDesired, Rcode: rcode,
-		},
-		Question: query.Question,
-	}
+	return x.serveTransfer(packet, from, dst)
 }

@@ -178,6 +178,7 @@ func (l *tcpLoop) remove(c *tcpConn) {
 	if c.tls != nil {
 		c.tls.arrived.Signal()
 	}
+	c.wakeStreams()
 	c.mu.Unlock()
 	c.rest, c.more = nil, false
 	c.account()

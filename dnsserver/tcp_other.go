@@ -4,6 +4,7 @@ package dnsserver
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -211,6 +212,17 @@ func (c *tcpConn) serve(x *exchange) {
 	x.via = c.via
 	x.out = append(x.out[:0], 0, 0)
 	reply, _ := x.serve(x.packet, c.from, x.out)
+	if j := x.transfer; j != nil {
+		x.transfer = nil
+		x.flush()
+		c.server.free.put(x)
+		j.run(c)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.under--
+		c.room.Broadcast()
+		return
+	}
 	if len(reply) > 2 {
 		x.out = reply
 		binary.BigEndian.PutUint16(x.out, uint16(len(x.out)-2))
@@ -234,13 +246,60 @@ func (c *tcpConn) deliver(x *exchange) {
 	}
 	x.flush()
 	c.server.free.put(x)
+	c.writeAll()
+	c.under--
+	c.room.Broadcast()
+}
+
+// writeAll writes what is pending, unless somebody does already. c.mu is held, but not while writing.
+func (c *tcpConn) writeAll() {
 	if !c.writing {
 		c.writing = true
 		c.writePending()
 		c.writing = false
 	}
-	c.under--
-	c.room.Broadcast()
+}
+
+var _ stream = (*tcpConn)(nil)
+
+// wait implements stream.
+func (c *tcpConn) wait(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.room.Broadcast()
+	})
+	defer stop()
+	c.mu.Lock()
+	for len(c.pending) >= maxPendingConn && !c.dead && ctx.Err() == nil {
+		c.room.Wait()
+	}
+	defer c.mu.Unlock()
+	if c.dead {
+		return errClientGone
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// write implements stream.
+func (c *tcpConn) write(framed []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.dead:
+	case !c.server.tcp.reserve(len(framed)):
+		c.die()
+	default:
+		c.pending = append(c.pending, framed...)
+		c.writeAll()
+	}
+	if c.dead {
+		return errClientGone
+	}
+	return nil
 }
 
 // writePending writes until nothing is pending. c.mu is held, but not while writing.

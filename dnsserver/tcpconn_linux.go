@@ -42,6 +42,7 @@ type tcpConn struct {
 	dead     bool       // answers go nowhere, and the loop closes the connection if it has not yet
 	pending  []byte     // answers to be written
 	due      int64      // when they must be taken
+	flow     *flow      // nil before the first answer of many messages
 }
 
 // handle does what an event allows.
@@ -71,8 +72,9 @@ func (l *tcpLoop) settle(c *tcpConn) {
 			var interest uint32
 			if len(c.pending) > 0 {
 				interest = unix.EPOLLOUT
-			} else if !waits && !c.ended {
-				interest = unix.EPOLLIN
+			}
+			if !waits && !c.ended {
+				interest |= unix.EPOLLIN
 			}
 			c.want(interest)
 		}
@@ -97,7 +99,7 @@ func (l *tcpLoop) settle(c *tcpConn) {
 
 // waits reports whether nothing more may be read or served for now. c.mu is held.
 func (c *tcpConn) waits() bool {
-	return c.full || c.starved || len(c.pending) > 0 || c.tls != nil && c.tls.flooded()
+	return c.full || c.starved || len(c.pending) > c.slack() || c.tls != nil && c.tls.flooded()
 }
 
 // want tells epoll what the loop wants to know of. c.mu is held.
@@ -298,7 +300,7 @@ func (l *tcpLoop) write(c *tcpConn) bool {
 	defer c.mu.Unlock()
 	c.send(l.out)
 	l.out = l.out[:0]
-	return !c.dead && len(c.pending) == 0
+	return !c.dead && len(c.pending) <= c.slack()
 }
 
 // send writes answers, behind those that are pending, if any. c.mu is held.
@@ -318,7 +320,7 @@ func (c *tcpConn) put(b []byte) {
 		if b = b[c.writeNow(b):]; len(b) == 0 || c.dead {
 			return
 		}
-		c.due = c.loop.server.sinceMade() + int64(c.limits.Write)
+		c.due = c.loop.server.sinceMade() + c.patience()
 	}
 	if !c.loop.server.tcp.reserve(len(b)) {
 		c.die()
@@ -360,10 +362,11 @@ func (l *tcpLoop) writePending(c *tcpConn) {
 	if n == len(c.pending) {
 		c.dropPending()
 		c.quiet = l.now + int64(c.limits.Idle)
-		return
+	} else {
+		c.pending = c.pending[n:]
+		c.loop.server.tcp.reserve(-n)
 	}
-	c.pending = c.pending[n:]
-	c.loop.server.tcp.reserve(-n)
+	c.taken(l.now)
 }
 
 // dropPending forgets what is pending. c.mu is held.
@@ -381,6 +384,7 @@ func (c *tcpConn) die() {
 	c.loop.server.tcp.cut.Add(1)
 	c.dropPending()
 	_ = unix.Shutdown(c.fd, unix.SHUT_RDWR) // fails only when there is no connection any more, of which the loop hears as well
+	c.wakeStreams()
 }
 
 // late reports whether the connection is to be expired.
@@ -389,6 +393,10 @@ func (c *tcpConn) late(now int64) bool {
 	defer c.mu.Unlock()
 	if len(c.pending) > 0 {
 		return now >= c.due
+	}
+	if c.streams() > 0 {
+		c.quiet = now + int64(c.limits.Idle) // it is not the client who is silent
+		return false
 	}
 	return !c.ended && !c.full && !c.starved && now >= c.quiet
 }

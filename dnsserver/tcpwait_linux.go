@@ -40,19 +40,30 @@ func (c *tcpConn) serve(x *exchange) {
 	x.out = append(x.out[:0], 0, 0)
 	reply, _ := x.serve(x.packet, c.from, x.out)
 	x.flush()
+	if j := x.transfer; j != nil {
+		x.transfer = nil
+		c.loop.server.conns.Go(func() { c.stream(j) })
+		c.loop.server.free.put(x)
+		return
+	}
 	c.mu.Lock()
 	if len(reply) > 2 {
 		x.out = reply
 		binary.BigEndian.PutUint16(x.out, uint16(len(x.out)-2))
 		c.send(x.out)
 	}
+	c.answered()
+	c.mu.Unlock()
+	c.loop.server.free.put(x)
+}
+
+// answered notes that a query that was under way no longer is. c.mu is held.
+func (c *tcpConn) answered() {
 	c.under.Add(-1)
 	if c.full || c.ended {
 		c.full = false
 		c.wake()
 	}
-	c.mu.Unlock()
-	c.loop.server.free.put(x)
 }
 
 // wake makes the loop look at the connection, as soon as it can be written to. c.mu is held.

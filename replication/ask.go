@@ -249,6 +249,10 @@ func (n *Node) leastOf(partition int32) int64 {
 	return n.copies.Load().seen[partition].Load() - 1
 }
 
+// Seen is the offset of a partition that this node has answered from, or acknowledged: none of its answers may be from before that. −1 for
+// none.
+func (n *Node) Seen(partition int32) int64 { return n.leastOf(partition) }
+
 // sawElsewhere is saw of an answer that another node gives. If this node's own copy has become one that is answered from while that
 // was on its way, it waits for the copy to come as far.
 func (n *Node) sawElsewhere(ctx context.Context, partition int32, offset int64) {

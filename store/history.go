@@ -261,20 +261,53 @@ func (p *Partition) eachHistory(apex zones.Name, fn func(h HistoryEntry) (more b
 		return err
 	}
 	defer r.end()
+	return r.eachHistory(apex, fn)
+}
+
+// eachHistory calls fn for each history entry of a zone up to the position that is read, newest first.
+func (r session) eachHistory(apex zones.Name, fn func(h HistoryEntry) (more bool, err error)) error {
 	start := historyPrefix(nil, apex)
 	from := binary.BigEndian.AppendUint64(bytes.Clone(start), 1<<63-1)
-	err = r.scanBack(from, start, func(e entry) (bool, error) {
+	err := r.scanBack(from, start, func(e entry) (bool, error) {
 		value, err := e.value()
 		if err != nil {
 			return false, err
 		}
-		h, err := parseHistory(value, p.number, apex)
+		h, err := parseHistory(value, r.p.number, apex)
 		if err != nil {
 			return false, err
 		}
 		return fn(h)
 	})
-	return p.suspect(apex, err)
+	return r.p.suspect(apex, err)
+}
+
+// Since calls fn with what each change set has changed in the zone since it had a serial, up to the reading's position, newest first, until
+// fn returns false. whole says that these are all there were: that the history reaches back to the serial, from which the zone has been changed
+// RRset by RRset ever since. For the zone's present serial that is nothing.
+func (r *Reading) Since(serial zones.Serial, fn func(changes []zones.RRsetChange) (more bool)) (whole bool, err error) {
+	next := r.Info.Serial
+	if next == serial {
+		return true, nil
+	}
+	err = r.eachHistory(r.Info.Apex, func(h HistoryEntry) (bool, error) {
+		if r.p.isClosing() {
+			return false, ErrClosed
+		}
+		if h.Action == ActionSettings && h.From == h.To {
+			return true, nil
+		}
+		if h.Action != ActionChanged || h.To != next || h.From == h.To {
+			return false, nil // made anew; or an entry is missing
+		}
+		if !fn(h.Changes) {
+			return false, nil
+		}
+		next = h.From
+		whole = next == serial
+		return !whole, nil
+	})
+	return whole && err == nil, err
 }
 
 // HistoryAt returns the history entry of the change set at a position, and its zone; ErrNoOutcome when

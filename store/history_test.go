@@ -44,3 +44,132 @@ func TestHistoryAges(t *testing.T) {
 		t.Error("how long history is kept is in the digest")
 	}
 }
+
+// TestSince: what has changed since a serial, from the reading's own position, or that nobody knows.
+func TestSince(t *testing.T) {
+	s, p := storetest.Open(t, storetest.Options(t, t.TempDir()))
+	var l storetest.Log
+	www := func(i int) *zones.ChangeSet {
+		return storetest.Put("busy.", storetest.Set("www.busy.", 60, zones.TypeA, fmt.Sprintf("192.0.2.%d", i)))
+	}
+	add := func(cs *zones.ChangeSet) { apply(t, p, l.From(l.Add(t, cs))) }
+	add(storetest.Create("busy."))
+	for i := range 5 {
+		add(www(i + 1))
+	}
+	first, err := s.Zone(name("busy."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial := first.Serial
+	reading, err := s.Read(name("busy."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reading.Close()
+	add(storetest.Change("busy.", zones.OpSetSettings{Settings: zones.ZoneSettings{SerialPolicy: zones.SerialUnixTime}}))
+	add(storetest.Change("busy.", zones.OpSetSettings{}))
+	add(www(6)) // which the reading does not see
+	since := func(r *store.Reading, from zones.Serial, stop int) (addresses []string, whole bool) {
+		t.Helper()
+		whole, err := r.Since(from, func(changes []zones.RRsetChange) bool {
+			for _, c := range changes {
+				if c.Key.Type == zones.TypeA {
+					addresses = append(addresses, fmt.Sprint(c.After.First()))
+				}
+			}
+			return len(addresses) != stop
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return addresses, whole
+	}
+	want := func(got []string, whole bool, wantWhole bool, want ...int) {
+		t.Helper()
+		var all []string
+		for _, i := range want {
+			all = append(all, fmt.Sprint([]byte{192, 0, 2, byte(i)}))
+		}
+		if whole != wantWhole || fmt.Sprint(got) != fmt.Sprint(all) {
+			t.Errorf("%v, whole %v; want %v, %v", got, whole, all, wantWhole)
+		}
+	}
+	got, whole := since(reading, serial, 0)
+	want(got, whole, true)
+	got, whole = since(reading, serial-2, 0)
+	want(got, whole, true, 5, 4)
+	got, whole = since(reading, serial-5, 0)
+	want(got, whole, true, 5, 4, 3, 2, 1)
+	got, whole = since(reading, serial-5, 2)
+	want(got, whole, false, 5, 4)
+	got, whole = since(reading, serial-6, 0) // before it was created
+	want(got, whole, false, 5, 4, 3, 2, 1)
+
+	now, err := s.Read(name("busy."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, whole = since(now, serial-1, 0) // over settings
+	want(got, whole, true, 6, 5)
+	now.Close()
+	add(storetest.Change("busy.", zones.OpReplaceZone{RRsets: storetest.Apex("busy.", 100)}))
+	add(www(7))
+	now, err = s.Read(name("busy."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer now.Close()
+	got, whole = since(now, serial, 0) // made anew in between
+	want(got, whole, false, 7)
+	got, whole = since(now, now.Info.Serial-1, 0)
+	want(got, whole, true, 7)
+}
+
+// TestReadingEndsWithItsPartition: who reads for long is told when the partition is to be closed, which waits for that.
+func TestReadingEndsWithItsPartition(t *testing.T) {
+	s, p := storetest.Open(t, storetest.Options(t, t.TempDir()))
+	var l storetest.Log
+	l.Add(t, storetest.Create("example."))
+	l.Add(t, storetest.Put("example.", storetest.Set("www.example.", 60, zones.TypeA, "192.0.2.1")))
+	apply(t, p, l.Records)
+	reading, err := s.Read(name("example."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-reading.Closing():
+		t.Fatal("it is to be closed, they say")
+	default:
+	}
+	closed := make(chan error, 1)
+	var failed error
+	for _, err := range reading.All(t.Context()) {
+		if err != nil {
+			failed = err
+			break
+		}
+		if closed != nil {
+			go func(closed chan error) { closed <- p.Close() }(closed)
+			<-reading.Closing()
+			select {
+			case err := <-closed:
+				t.Fatalf("closed while it is read: %v", err)
+			default:
+			}
+			defer func(closed chan error) {
+				if err := <-closed; err != nil {
+					t.Error(err)
+				}
+			}(closed)
+			closed = nil
+		}
+	}
+	if !errors.Is(failed, store.ErrClosed) {
+		t.Errorf("all of a closing partition: %v", failed)
+	}
+	if _, err := reading.Since(0, func([]zones.RRsetChange) bool { return true }); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("the history of a closing partition: %v", err)
+	}
+	reading.Close()
+}

@@ -485,6 +485,16 @@ func (p *Partition) discardTs() uint64 {
 	return ts
 }
 
+// isClosing reports whether Close was called.
+func (p *Partition) isClosing() bool {
+	select {
+	case <-p.closing:
+		return true
+	default:
+		return false
+	}
+}
+
 // Close stops what runs in the background, waits for readers, and closes the database. The partition's zones
 // are then Unavailable, until it is opened again.
 func (p *Partition) Close() error {

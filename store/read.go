@@ -184,6 +184,9 @@ func (s *Store) Read(apex zones.Name) (*Reading, error) {
 // Close ends the reading.
 func (r *Reading) Close() { r.end() }
 
+// Closing is closed when the partition is to be closed, which waits for the reading: who reads for long ends it then.
+func (r *Reading) Closing() <-chan struct{} { return r.p.closing }
+
 // Position returns where the partition was when the reading was opened.
 func (r *Reading) Position() Position { return Position{r.p.number, r.at.offset} }
 
@@ -284,7 +287,7 @@ func (r *Reading) Node(owner zones.Name) (sets []zones.RRset, err error) {
 }
 
 // All yields every RRset in the order of zones.CompareRRsets, in bounded memory. It ends after an error, which may
-// be that of ctx. At the end it has compared the number of RRsets and their digest with those of the zone, so that a
+// be that of ctx, or ErrClosed when the partition is to be closed, which waits for the reading. At the end it has compared the number of RRsets and their digest with those of the zone, so that a
 // sequence without an error is whole. Of the reading's methods only RRset may be called meanwhile.
 func (r *Reading) All(ctx context.Context) iter.Seq2[zones.RRset, error] {
 	return func(yield func(zones.RRset, error) bool) {
@@ -297,6 +300,9 @@ func (r *Reading) All(ctx context.Context) iter.Seq2[zones.RRset, error] {
 		err := r.scan(prefix, after(prefix), func(e entry) (bool, error) {
 			if err := ctx.Err(); err != nil {
 				return false, err
+			}
+			if r.p.isClosing() {
+				return false, ErrClosed
 			}
 			if end := len(e.key) - 4; owner == "" || end < 0 || !bytes.Equal(e.key[:end], ownerKey) {
 				var err error

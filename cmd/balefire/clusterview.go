@@ -7,11 +7,13 @@ import (
 	"time"
 
 	"balefire/replication"
+	"balefire/replication/keyring"
 )
 
 // clusterView is what the API tells of the cluster: what the node knows, and whether it is ready as a whole.
 type clusterView struct {
 	node     *replication.Node
+	keys     *keyring.Ring
 	ready    func() (bool, []string)
 	draining *atomic.Bool
 }
@@ -37,6 +39,7 @@ func (v clusterView) logEnd(ctx context.Context, partition int32) (int64, error)
 // status is admin's Status.
 func (v clusterView) status(ctx context.Context) (replication.ClusterStatus, error) {
 	c := v.node.ClusterStatus(ctx)
+	c.Troubles = append(c.Troubles, v.keys.Troubles()...)
 	for i := range c.Nodes {
 		if self := &c.Nodes[i]; self.ID == c.Node {
 			self.Ready, self.Reasons = v.ready()
@@ -54,7 +57,7 @@ func (v clusterView) troubles() (list []string) {
 	case s.Trying != nil:
 		list = append(list, "the log is out of reach: "+s.Trying.Error())
 	}
-	return append(list, v.node.Troubles()...)
+	return append(append(list, v.node.Troubles()...), v.keys.Troubles()...)
 }
 
 // tellInterval is how often it is looked whether the others are to be told that this node is ready, or not any more.

@@ -20,14 +20,20 @@ type Config struct {
 	NodeID       string // stable over restarts, unique in the namespace
 	Partitions   int    // of a namespace that does not exist yet, fixed from then on; 0: 8 embedded, else 64
 
-	Kafka  KafkaConfig
-	Gossip GossipConfig
-	Relay  RelayConfig
-	DNS    DNSConfig
-	Admin  AdminConfig
-	Store  StoreConfig
-	Backup BackupConfig
-	Log    LogConfig
+	Kafka   KafkaConfig
+	Gossip  GossipConfig
+	Relay   RelayConfig
+	DNS     DNSConfig
+	Admin   AdminConfig
+	Store   StoreConfig
+	Backup  BackupConfig
+	Secrets SecretsConfig
+	Log     LogConfig
+}
+
+// SecretsConfig is how the secrets of the namespace are kept.
+type SecretsConfig struct {
+	KeyFile string // seals those in the control topic; empty: with the embedded log DataDir/secrets.key, made when needed; else none
 }
 
 // KafkaConfig is how the brokers are spoken to.
@@ -87,6 +93,7 @@ type DNSConfig struct {
 	RRL            RRLConfig
 	TCP            TCPConfig
 	TLS            TLSConfig
+	Transfers      int // zones that are transferred at once
 }
 
 // RRLConfig is response rate limiting over UDP, by client network: a /24 of IPv4, a /56 of IPv6.
@@ -153,6 +160,7 @@ func defaultConfig() *Config {
 
 			CookieRotation: 24 * time.Hour,
 			RRL:            RRLConfig{Slip: 2},
+			Transfers:      32,
 			TCP: TCPConfig{
 				Connections: 4096, PerNetwork: 512, Pipeline: 32,
 				IdleTimeout: 10 * time.Second, WriteTimeout: 5 * time.Second,
@@ -239,6 +247,7 @@ func (c *Config) options() []option {
 		{key: "dns.tcp.idle-timeout", value: duration(&c.DNS.TCP.IdleTimeout, time.Second, time.Hour), doc: "time in which a whole query must come on a TCP connection, and a TLS handshake be done"},
 		{key: "dns.tcp.write-timeout", value: duration(&c.DNS.TCP.WriteTimeout, time.Second, time.Hour), doc: "time in which a client must take an answer over TCP"},
 
+		{key: "dns.transfers", value: number(&c.DNS.Transfers, 1, 10_000), doc: "zones that are transferred to others at once; some more wait for their turn"},
 		{key: "dns.tls.listen", value: addresses(&c.DNS.TLS.Listen, true), doc: "addresses for DNS over TLS (RFC 7858; its port is 853), which needs a certificate; TCP's limits hold for it as well; empty means none"},
 		{key: "dns.tls.cert", value: path(&c.DNS.TLS.Cert), doc: "PEM file with the certificate for it, and those that it was issued by; read again when it changes, and at SIGHUP"},
 		{key: "dns.tls.key", value: path(&c.DNS.TLS.Key), doc: "PEM file with its key"},
@@ -257,6 +266,8 @@ func (c *Config) options() []option {
 		{key: "backup.restore", value: boolean(&c.Backup.Restore), doc: "take a partition that is missing, damaged or left behind by the log from there"},
 		{key: "backup.interval", value: duration(&c.Backup.Interval, time.Second, 365*24*time.Hour), doc: "time in which each partition that has changed is backed up; the mutations topic must keep three times as long, and a node's longest outage"},
 		{key: "backup.keep", value: number(&c.Backup.Keep, 1, 10_000), doc: "backups of each partition that are kept"},
+
+		{key: "secrets.key-file", value: path(&c.Secrets.KeyFile), doc: "file with the secret that TSIG keys are sealed with in the log: base64 of 32 octets, mode 0600, the same for all nodes; empty means secrets.key of the data directory, made when it is needed, with the embedded log, and no TSIG keys with brokers"},
 
 		{key: "log.level", value: choice(&c.Log.Level, "debug", "info", "warn", "error"), doc: "the least level that is logged"},
 		{key: "log.format", value: choice(&c.Log.Format, "auto", "text", "json"), doc: "how the log looks; auto means text on a terminal, JSON elsewhere"},

@@ -86,6 +86,8 @@ func newRoot() (root *cobra.Command, began *bool) {
 		newGroupsCommand(),
 		newNodeCommand(),
 		newNamespaceCommand(),
+		newTSIGCommand(),
+		newACLCommand(),
 		newDevCommand(),
 		newConfigCommand(),
 		newVersionCommand(),

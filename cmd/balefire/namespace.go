@@ -36,7 +36,7 @@ them and they have since been deleted. --server and --to-server must be one node
 not always equally far.
 
 Not moved: the history of zones, idempotency keys (a repeated change with a key from before the move is done again), change IDs, positions,
-replica groups and backups. Tokens and options are the new nodes' own. Exit codes: 0 all is equal; 1 something is not; 2 wrong usage.`,
+replica groups, TSIG keys, ACLs and backups. Tokens and options are the new nodes' own. Exit codes: 0 all is equal; 1 something is not; 2 wrong usage.`,
 		Example: `  balefire serve --data-dir new --brokers kafka-1:9092 --namespace dns --dns-listen 127.0.0.1:5301 --admin-listen 127.0.0.1:8054
   balefire namespace move --server http://127.0.0.1:8053 --to-server http://127.0.0.1:8054
   balefire namespace move --server http://127.0.0.1:8053 --to-server http://127.0.0.1:8054 --freeze --reason 'to three brokers'

@@ -104,6 +104,10 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 		return err
 	}
 	defer func() { err = errors.Join(err, node.Close()) }()
+	keys, err := openKeyring(cfg, node.Log(), part(logger, "keyring"))
+	if err != nil {
+		return err
+	}
 
 	// Large imports are sorted beside the data: /tmp may be memory.
 	scratch := filepath.Join(cfg.DataDir, "tmp")
@@ -122,7 +126,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	if len(cfg.Brokers) > 0 {
 		leave = node.LeaveGroup
 	}
-	view := clusterView{node: node, ready: ready, draining: &draining}
+	view := clusterView{node: node, keys: keys, ready: ready, draining: &draining}
 	api, err := admin.New(admin.Options{
 		Listen:    cfg.Admin.Listen,
 		Reader:    node.Store(),
@@ -135,6 +139,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 		Status:    view.status,
 		Groups:    node,
 		Freezer:   node.Log(),
+		Keyring:   keys,
 		Peers:     peers{node},
 		Backups:   backups{node},
 		LogEnd:    view.logEnd,
@@ -147,7 +152,8 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	if err != nil {
 		return err
 	}
-	node.ServeCalls(api.Relayed())
+	relayed := api.Relayed()
+	node.ServeCalls(relayed)
 	if err := api.Start(); err != nil {
 		return err
 	}
@@ -157,9 +163,9 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	// yet who asks for readiness.
 	server, err := dnsserver.New(dnsserver.Options{
 		Listen: cfg.DNS.Listen, ListenTLS: cfg.DNS.TLS.Listen, Certificate: certificate.Certificate,
-		Zones: node, Elsewhere: node,
+		Zones: node, Elsewhere: node, Contents: node.Store(), DistantTransfers: distantTransfers{node}, Access: keys, Keys: keys,
 		Settings: dnsSettings(cfg, node.Log().CookieSecrets()),
-		Workers:  cfg.DNS.UDPWorkers, AnswerCache: int(cfg.DNS.AnswerCache),
+		Workers:  cfg.DNS.UDPWorkers, AnswerCache: int(cfg.DNS.AnswerCache), Transfers: cfg.DNS.Transfers,
 		Logger: part(logger, "dns"),
 	})
 	if err != nil {
@@ -172,6 +178,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	if err := server.Start(); err != nil {
 		return err
 	}
+	node.ServeCalls(beside(transferPath, passedTransfers{node, server}, relayed))
 	answering.Store(true)
 	defer func() { err = errors.Join(err, withPatience(server.Shutdown)) }()
 
@@ -180,6 +187,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	defer func() { stop(); work.Wait() }()
 	secrets := cookieKeeper{cfg: cfg, log: node.Log(), server: server, logger: part(logger, "cookies")}
 	work.Go(func() { secrets.run(working) })
+	work.Go(func() { keys.Run(working) })
 	work.Go(func() { keepPace(working, cfg.Store.HotZones, node.Store().WriteBuffers) })
 	work.Go(func() { view.tellReadiness(working) })
 

@@ -21,6 +21,7 @@ const (
 	// Cookie: no question, but a cookie to be answered (RFC 7873 §5.4).
 	Cookie
 	// Slow: NOTIFY, UPDATE, AXFR, IXFR, or anything with TSIG: well-formed, but not for the fast lane.
+	// For what has TSIG, JudgeVerified says what it is besides.
 	Slow
 )
 
@@ -137,8 +138,27 @@ func (q *Query) read(packet []byte) bool {
 	return true
 }
 
-// judge decides what becomes of the query. The order is that of ANSWERS.md, "Algorithm" (1).
+// JudgeVerified sets the verdict of a query with TSIG to what it would be without. It is for once the TSIG was verified: every answer
+// to it, errors included, is to be signed then (RFC 8945 §5.3).
+func (q *Query) JudgeVerified() {
+	questions := uint16(0)
+	if q.question != nil {
+		questions = 1
+	}
+	q.judgeRest(true, questions)
+}
+
+// judge decides what becomes of the query.
 func (q *Query) judge(wellFormed bool, questions uint16) {
+	if wellFormed && q.TSIG != 0 {
+		q.Verdict = Slow
+		return
+	}
+	q.judgeRest(wellFormed, questions)
+}
+
+// judgeRest judges what has no TSIG, or as if it had none. The order is that of ANSWERS.md, "Algorithm" (1).
+func (q *Query) judgeRest(wellFormed bool, questions uint16) {
 	switch q.Opcode {
 	case OpQuery, OpNotify, OpUpdate:
 	default:
@@ -152,13 +172,13 @@ func (q *Query) judge(wellFormed bool, questions uint16) {
 	case q.Version != 0:
 		q.fail(BadVers)
 		return
-	case q.Opcode == OpQuery && questions == 0 && q.CookieOption != nil && q.TSIG == 0:
+	case q.Opcode == OpQuery && questions == 0 && q.CookieOption != nil:
 		q.Verdict = Cookie
 		return
 	case questions == 0:
 		q.fail(FormErr)
 		return
-	case q.Opcode != OpQuery || q.TSIG != 0:
+	case q.Opcode != OpQuery:
 		q.Verdict = Slow
 		return
 	}

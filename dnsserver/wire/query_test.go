@@ -177,6 +177,40 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// TestJudgeVerified: whatever has TSIG is for the slow lane, so that its answer can be signed, and is judged there as if it had none.
+func TestJudgeVerified(t *testing.T) {
+	tests := []struct {
+		row     string
+		packet  packet
+		verdict wire.Verdict
+		rcode   wire.RCode
+	}{
+		{"an ordinary question", header(rd, 1, 0, 0, 1).question(www, 1, 1), wire.Ask, 0},
+		{"TYPE0", header(0, 1, 0, 0, 1).question(www, 0, 1), wire.Fail, wire.NotImp},
+		{"class HS", header(0, 1, 0, 0, 1).question(www, 1, 4), wire.Fail, wire.Refused},
+		{"class CH", header(0, 1, 0, 0, 1).question(www, 16, 3), wire.Chaos, 0},
+		{"AXFR", header(0, 1, 0, 0, 1).question(www, 252, 1), wire.Slow, 0},
+		{"opcode 1", header(1*opcode, 1, 0, 0, 1).question(www, 1, 1), wire.Fail, wire.NotImp},
+		{"NOTIFY", header(4*opcode, 1, 0, 0, 1).question(www, 6, 1), wire.Slow, 0},
+		{"UPDATE", header(5*opcode, 1, 0, 0, 1).question(www, 6, 1), wire.Slow, 0},
+		{"no question", header(0, 0, 0, 0, 1), wire.Fail, wire.FormErr},
+		{"no question, cookie", header(0, 0, 0, 0, 2).opt(512, 0, option(10, "\x01\x02\x03\x04\x05\x06\x07\x08")), wire.Cookie, 0},
+		{"EDNS version 1", header(0, 1, 0, 0, 2).question(www, 1, 1).opt(1232, 1<<16, ""), wire.Fail, wire.BadVers},
+	}
+	var q wire.Query
+	for _, tt := range tests {
+		t.Run(tt.row, func(t *testing.T) {
+			wire.Parse(tt.packet.record(www, 250, 255, 0, "x"), &q)
+			if q.Verdict != wire.Slow || q.RCode != 0 || q.TSIG != len(tt.packet) {
+				t.Errorf("parsed as %v, rcode %d, TSIG at %d", q.Verdict, q.RCode, q.TSIG)
+			}
+			if q.JudgeVerified(); q.Verdict != tt.verdict || q.RCode != tt.rcode {
+				t.Errorf("judged as %v, rcode %d; want %v, %d", q.Verdict, q.RCode, tt.verdict, tt.rcode)
+			}
+		})
+	}
+}
+
 func TestParseFields(t *testing.T) {
 	var q wire.Query
 	wire.Parse(header(rd, 1, 0, 0, 1).question("\x03WwW\x07eXample\x03com\x00", 28, 1).

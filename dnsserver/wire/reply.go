@@ -236,6 +236,17 @@ func (r *Reply) optLen(q *Query) int {
 	return n
 }
 
+// AppendOPT appends the OPT record of the answer to q to dst: nothing when the query has none. It is for who makes the rest by other means,
+// and counts it in the header.
+func AppendOPT(dst []byte, q *Query, r *Reply) []byte {
+	if !q.EDNS || q.Echo != EchoAll {
+		return dst
+	}
+	m := draft{buf: dst}
+	m.appendOPT(q, r)
+	return m.buf
+}
+
 func (m *draft) appendOPT(q *Query, r *Reply) {
 	m.counts[sectionAdditional]++
 	var flags byte
@@ -280,6 +291,9 @@ func (m *draft) putHeader(q *Query, r *Reply, truncated bool) {
 		binary.BigEndian.PutUint16(h[4+2*i:], n)
 	}
 }
+
+// IsTruncated reports whether a message has TC.
+func IsTruncated(message []byte) bool { return len(message) >= HeaderLen && message[2]&flagTC != 0 }
 
 func putHead(h []byte, q *Query, rcode RCode) {
 	binary.BigEndian.PutUint16(h, q.ID)

@@ -129,6 +129,19 @@ func (c *Control) Get(key string) (value []byte, ok bool) {
 	return value, ok
 }
 
+// List returns the records whose keys begin with a prefix. The values are not to be changed.
+func (c *Control) List(prefix string) map[string][]byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	list := make(map[string][]byte)
+	for key, value := range c.records {
+		if strings.HasPrefix(key, prefix) {
+			list[key] = value
+		}
+	}
+	return list
+}
+
 // Changed returns a channel that is closed at the next change.
 func (c *Control) Changed() <-chan struct{} {
 	c.mu.Lock()

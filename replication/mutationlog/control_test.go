@@ -116,6 +116,12 @@ func TestNodesShareTheControlTopic(t *testing.T) {
 	if value, ok := a.Control().Get("policy/x"); !ok || string(value) != `{"v":9}` {
 		t.Fatalf("read back %q", value)
 	}
+	if list := a.Control().List("policy/"); len(list) != 1 || string(list["policy/x"]) != `{"v":9}` {
+		t.Fatalf("listed %q", list)
+	}
+	if list := a.Control().List("polic/"); len(list) != 0 {
+		t.Fatalf("listed %q", list)
+	}
 	if err := a.PutControl(deadline(t), "x", make([]byte, maxControlRecord+1)); !errors.Is(err, ErrTooLarge) {
 		t.Fatal(err)
 	}

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/rs/zerolog"
+
+	"balefire/replication/keyring"
+	"balefire/replication/mutationlog"
+)
+
+// secretsFile is in the data directory of a node with the embedded log, which is the only one of its namespace.
+const secretsFile = "secrets.key"
+
+// openKeyring opens the keys of the namespace with the secret that is configured. With the embedded log, one is made when it is needed: nobody else
+// has to have it.
+func openKeyring(cfg *Config, log *mutationlog.Log, logger zerolog.Logger) (*keyring.Ring, error) {
+	opts := keyring.Options{Control: log.Control(), Put: log.PutControl, Logger: logger}
+	var err error
+	switch file := filepath.Join(cfg.DataDir, secretsFile); {
+	case cfg.Secrets.KeyFile != "":
+		opts.Secrets, err = keyring.LoadSecrets(cfg.Secrets.KeyFile)
+	case len(cfg.Brokers) == 0:
+		opts.Secrets, err = keyring.LoadSecrets(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+			opts.MakeSecret = func() ([]byte, error) { return keyring.LoadOrCreateSecret(file) }
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return keyring.New(opts)
+}
