@@ -13,6 +13,8 @@ type Access interface {
 	// those of the namespace. key is the name of the TSIG key that signed the message, which was verified, and "" when none did;
 	// from is the address that it came from.
 	Allows(d zones.Deed, apex zones.Name, settings zones.ZoneSettings, key zones.Name, from netip.Addr) bool
+	// Grants returns all grants that there are for the zone, whoever they are for. They are not to be changed.
+	Grants(apex zones.Name, settings zones.ZoneSettings) []zones.Grant
 }
 
 // Grants is the Access of who knows no grants but those of the zones themselves.
@@ -29,6 +31,9 @@ func (Grants) Allows(d zones.Deed, _ zones.Name, settings zones.ZoneSettings, ke
 	}
 	return false
 }
+
+// Grants implements Access.
+func (Grants) Grants(_ zones.Name, settings zones.ZoneSettings) []zones.Grant { return settings.Grants }
 
 // allows reports whether somebody may do a deed to a zone: nobody may without an Access.
 func (s *Server) allows(d zones.Deed, apex zones.Name, settings zones.ZoneSettings, key zones.Name, from netip.Addr) bool {

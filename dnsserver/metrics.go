@@ -27,7 +27,8 @@ var dropNames = [dropReasons]string{"not-a-query", "rate-limited", "slow-lane-fu
 var (
 	rcodeNames = [...]string{
 		wire.NoError: "NOERROR", wire.FormErr: "FORMERR", wire.ServFail: "SERVFAIL", wire.NXDomain: "NXDOMAIN", wire.NotImp: "NOTIMP",
-		wire.Refused: "REFUSED", wire.YXDomain: "YXDOMAIN", wire.NotAuth: "NOTAUTH", wire.BadVers: "BADVERS", wire.BadCookie: "BADCOOKIE",
+		wire.Refused: "REFUSED", wire.YXDomain: "YXDOMAIN", wire.YXRRSet: "YXRRSET", wire.NXRRSet: "NXRRSET", wire.NotAuth: "NOTAUTH", wire.NotZone: "NOTZONE",
+		wire.BadVers: "BADVERS", wire.BadCookie: "BADCOOKIE",
 	}
 	countedTypes = [...]zones.Type{
 		0, zones.TypeA, zones.TypeNS, zones.TypeCNAME, zones.TypeSOA, zones.TypePTR, zones.TypeMX, zones.TypeTXT, zones.TypeAAAA,
@@ -269,6 +270,7 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(descConnections, prometheus.GaugeValue, float64(s.tcp.open()))
 	s.tls.collect(ch)
 	s.out.collect(ch)
+	s.updates.collect(ch)
 }
 
 func sumAll(sums []uint64, counts []atomic.Uint64) {

@@ -35,6 +35,8 @@ type exchange struct {
 	again bool
 	// distant says that the query that was put off is one for another node.
 	distant bool
+	// port is the client's, of what came over UDP and was put off.
+	port uint16
 
 	query  *wire.Query        // of the query being served
 	parsed wire.Query         // for those who serve one query at a time
@@ -63,6 +65,17 @@ type exchange struct {
 	count    tally
 	timed    bool // there is something in its latencies
 	counters counters
+}
+
+// lane returns the lane for a query over UDP that was put off.
+func (x *exchange) lane() *slowLane {
+	switch {
+	case x.distant:
+		return x.server.distant
+	case x.query.Opcode == wire.OpUpdate:
+		return x.server.changing
+	}
+	return x.server.slow
 }
 
 // begin sets the time and the settings for the queries that follow.

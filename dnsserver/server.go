@@ -67,6 +67,10 @@ type Options struct {
 	Access Access
 	// Keys are those that messages may be signed with (TSIG). Nil: there are none.
 	Keys tsig.Ring
+	// Updates is how UPDATEs change zones. Nil: they are refused.
+	Updates Updates
+	// Forward is how UPDATEs of zones that other nodes have get there. Nil: they are answered with SERVFAIL.
+	Forward Forward
 	// Settings can be replaced while the server runs; see SetSettings.
 	Settings Settings
 	// Workers is how many UDP sockets each address gets, each with its own goroutine, and how many loops all TCP connections
@@ -97,6 +101,10 @@ type Server struct {
 	slow     *slowLane     // waits for this node's disk
 	distant  *slowLane     // waits for other nodes
 	asking   chan struct{} // exchanges over TCP that wait for other nodes
+	changing *slowLane     // waits for the log: UPDATEs over UDP
+	updating chan struct{} // those over TCP, and of other nodes' clients
+	updates  updateCounts
+	repeats  repeats
 	free     exchangePool
 	out      transferLane
 	born     time.Time
@@ -163,6 +171,9 @@ func New(opts Options) (*Server, error) {
 	s.slow = newSlowLane(s, opts.SlowWorkers, s.distant)
 	s.asking = make(chan struct{}, askingTCP)
 	s.out.init(opts.Transfers)
+	s.changing = newSlowLane(s, updatingUDP, nil)
+	s.updating = make(chan struct{}, updatingTCP)
+	s.updates.init(opts.Logger)
 	s.tcp.init()
 	if len(opts.ListenTLS) > 0 {
 		s.tls.init(opts.Certificate, opts.Workers/2)
@@ -222,6 +233,7 @@ func (s *Server) Start() (err error) {
 	s.state = running
 	s.slow.start()
 	s.distant.start()
+	s.changing.start()
 	for _, e := range s.endpoints {
 		for _, w := range s.newUDPWorkers(e) {
 			s.readers.Go(w.run)
@@ -277,6 +289,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.readers.Wait()
 		s.slow.stop()
 		s.distant.stop()
+		s.changing.stop()
 		s.closeSockets() // not before: those who answer late use them
 		s.conns.Wait()
 		close(done)

@@ -67,6 +67,7 @@ func (l *slowLane) stop() {
 func (l *slowLane) work(x *exchange) {
 	for j := range l.jobs {
 		x.begin()
+		x.port = j.back.port()
 		reply, later := x.serve(j.packet, j.from, x.out[:0])
 		if later {
 			l.pass(x, j)

@@ -33,6 +33,10 @@ func (everybody) Allows(zones.Deed, zones.Name, zones.ZoneSettings, zones.Name, 
 	return true
 }
 
+func (everybody) Grants(_ zones.Name, settings zones.ZoneSettings) []zones.Grant {
+	return settings.Grants
+}
+
 // primary is a server of what a log makes.
 type primary struct {
 	*Server
@@ -435,6 +439,10 @@ func (g *grantsTo) Allows(d zones.Deed, apex zones.Name, _ zones.ZoneSettings, k
 	defer g.mu.Unlock()
 	g.from = from
 	return g.may && d == zones.DeedTransfer && apex != g.not && key == ""
+}
+
+func (*grantsTo) Grants(_ zones.Name, settings zones.ZoneSettings) []zones.Grant {
+	return settings.Grants
 }
 
 func (g *grantsTo) asked() string {

@@ -24,6 +24,10 @@ func (h holders) Allows(d zones.Deed, _ zones.Name, _ zones.ZoneSettings, key zo
 	return d == zones.DeedTransfer && key == zones.Name(h)
 }
 
+func (holders) Grants(_ zones.Name, settings zones.ZoneSettings) []zones.Grant {
+	return settings.Grants
+}
+
 // TestSignedTransfers: all messages of a transfer are signed, each over the one before, and what is refused is, too; whether the zone is here or
 // elsewhere.
 func TestSignedTransfers(t *testing.T) {

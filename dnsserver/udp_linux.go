@@ -325,10 +325,7 @@ func (w *udpWorker) serve(i int) {
 
 // putOff copies a query to the slow lane.
 func (w *udpWorker) putOff(slot *udpSlot, packet []byte, from netip.Addr, nameLen uint32, control int) {
-	lane := w.exchange.server.slow
-	if w.exchange.distant {
-		lane = w.exchange.server.distant
-	}
+	lane := w.exchange.lane()
 	j := lane.job()
 	if j == nil {
 		w.exchange.count.drop(dropSlowFull)
@@ -367,6 +364,9 @@ func (a *returnAddress) send(message []byte) bool {
 		}
 	}
 }
+
+// port returns the port that it goes to, which is where both kinds of struct sockaddr have it.
+func (a *returnAddress) port() uint16 { return uint16(a.name[2])<<8 | uint16(a.name[3]) }
 
 // sockaddrIP returns the address of a struct sockaddr, an IPv4 one mapped into IPv6 as IPv4.
 func sockaddrIP(b []byte) netip.Addr {

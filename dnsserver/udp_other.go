@@ -80,10 +80,7 @@ func (w *udpWorker) run() {
 
 // putOff copies a query to the slow lane.
 func (w *udpWorker) putOff(packet []byte, from netip.Addr, back returnAddress) {
-	lane := w.exchange.server.slow
-	if w.exchange.distant {
-		lane = w.exchange.server.distant
-	}
+	lane := w.exchange.lane()
 	j := lane.job()
 	if j == nil {
 		w.exchange.count.drop(dropSlowFull)
@@ -100,6 +97,9 @@ type returnAddress struct {
 	conn *net.UDPConn
 	peer netip.AddrPort
 }
+
+// port returns the port that it goes to.
+func (a *returnAddress) port() uint16 { return a.peer.Port() }
 
 // send sends one message and reports whether the kernel took it.
 func (a *returnAddress) send(message []byte) bool {

@@ -164,6 +164,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	server, err := dnsserver.New(dnsserver.Options{
 		Listen: cfg.DNS.Listen, ListenTLS: cfg.DNS.TLS.Listen, Certificate: certificate.Certificate,
 		Zones: node, Elsewhere: node, Contents: node.Store(), DistantTransfers: distantTransfers{node}, Access: keys, Keys: keys,
+		Updates: updates{node}, Forward: forwarding{node},
 		Settings: dnsSettings(cfg, node.Log().CookieSecrets()),
 		Workers:  cfg.DNS.UDPWorkers, AnswerCache: int(cfg.DNS.AnswerCache), Transfers: cfg.DNS.Transfers,
 		Logger: part(logger, "dns"),
@@ -178,7 +179,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	if err := server.Start(); err != nil {
 		return err
 	}
-	node.ServeCalls(beside(transferPath, passedTransfers{node, server}, relayed))
+	node.ServeCalls(peerCalls(relayed, node, server))
 	answering.Store(true)
 	defer func() { err = errors.Join(err, withPatience(server.Shutdown)) }()
 

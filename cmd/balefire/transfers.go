@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
-	"net/url"
 	"strconv"
 	"time"
 
@@ -16,7 +14,6 @@ import (
 	"balefire/replication"
 	"balefire/replication/relay"
 	"balefire/store"
-	"balefire/zones"
 )
 
 // Transfers of zones that another node has go the way of the API's calls: a request has the query, and what this node knows of the
@@ -27,8 +24,6 @@ const (
 
 	partitionHeader = "Balefire-Partition" // of a request: the zone's
 	leastHeader     = "Balefire-Least"     // the offset that the zone must be from, or a later one
-	clientHeader    = "Balefire-Client"    // the client's address
-	keyHeader       = "Balefire-Key"       // the name of its key, percent-encoded; none: it has not signed
 	roomHeader      = "Balefire-Room"      // octets to be left free in each message
 	onlyHeader      = "Balefire-Only"      // the greatest length of the only message; 0: there may be more
 	rcodeHeader     = "Balefire-Rcode"     // of an answer
@@ -96,10 +91,7 @@ func (d distantTransfers) ask(ctx context.Context, peer relay.Peer, partition in
 	}
 	req.Header.Set(partitionHeader, strconv.Itoa(int(partition)))
 	req.Header.Set(leastHeader, strconv.FormatInt(d.node.Seen(partition), 10))
-	req.Header.Set(clientHeader, q.From.String())
-	if q.Key != "" {
-		req.Header.Set(keyHeader, url.PathEscape(q.Key.String()))
-	}
+	setCaller(req.Header, q.From, q.Key)
 	req.Header.Set(roomHeader, strconv.Itoa(q.Room))
 	req.Header.Set(onlyHeader, strconv.Itoa(q.Only))
 	resp, err := d.node.Transport(peer).RoundTrip(req)
@@ -193,16 +185,8 @@ func readPassed(w http.ResponseWriter, r *http.Request) (partition int32, least 
 	if least, err = strconv.ParseInt(r.Header.Get(leastHeader), 10, 64); err != nil {
 		return fail(leastHeader, err)
 	}
-	if q.From, err = netip.ParseAddr(r.Header.Get(clientHeader)); err != nil {
-		return fail(clientHeader, err)
-	}
-	if text := r.Header.Get(keyHeader); text != "" {
-		if text, err = url.PathUnescape(text); err == nil {
-			q.Key, err = zones.ParseName(text)
-		}
-		if err != nil {
-			return fail(keyHeader, err)
-		}
+	if q.From, q.Key, err = readCaller(r.Header); err != nil {
+		return 0, 0, q, err
 	}
 	if q.Room, err = strconv.Atoi(r.Header.Get(roomHeader)); err != nil {
 		return fail(roomHeader, err)
@@ -214,15 +198,4 @@ func readPassed(w http.ResponseWriter, r *http.Request) (partition int32, least 
 		return fail("the query", err)
 	}
 	return int32(n), least, q, nil
-}
-
-// beside serves one path by itself, and all others by the rest.
-func beside(path string, h, rest http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == path && r.Method == http.MethodPost {
-			h.ServeHTTP(w, r)
-			return
-		}
-		rest.ServeHTTP(w, r)
-	})
 }

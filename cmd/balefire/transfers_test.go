@@ -81,6 +81,8 @@ func (a toAddr) Allows(d zones.Deed, apex zones.Name, _ zones.ZoneSettings, key 
 	return d == zones.DeedTransfer && key == "" && from == a.addr && apex != zones.MustParseName("secret.org.")
 }
 
+func (toAddr) Grants(_ zones.Name, settings zones.ZoneSettings) []zones.Grant { return settings.Grants }
+
 func startDNS(t *testing.T, opts dnsserver.Options) *dnsserver.Server {
 	t.Helper()
 	opts.Listen, opts.Logger, opts.Workers = []string{"127.0.0.1:0"}, zerolog.Nop(), 1
@@ -119,7 +121,7 @@ func startRegion(t *testing.T) *transferRegion {
 	r.server = startDNS(t, dnsserver.Options{Zones: st, Contents: st, Access: access})
 	r.front = startDNS(t, dnsserver.Options{Zones: allElsewhere{st}, Contents: st, Access: toAddr{}, DistantTransfers: distantTransfers{r}})
 	rest := http.NotFoundHandler()
-	peer := httptest.NewTLSServer(beside(transferPath, passedTransfers{r, r.server}, rest))
+	peer := httptest.NewTLSServer(peerCalls(rest, r, r.server))
 	t.Cleanup(peer.Close)
 	empty := httptest.NewTLSServer(rest) // a node that is asked first, and knows nothing of transfers
 	t.Cleanup(empty.Close)

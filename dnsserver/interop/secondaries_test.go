@@ -38,6 +38,10 @@ func (loopbackOrKey) Allows(d zones.Deed, apex zones.Name, _ zones.ZoneSettings,
 	return d == zones.DeedTransfer && from.IsLoopback() && (key == keyName || apex != keyedApex)
 }
 
+func (loopbackOrKey) Grants(_ zones.Name, settings zones.ZoneSettings) []zones.Grant {
+	return settings.Grants
+}
+
 // keyedApex is a zone that only those may transfer who have the key.
 var (
 	keyedApex = zones.MustParseName("keyed.org.")

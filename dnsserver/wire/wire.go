@@ -19,7 +19,10 @@ const (
 	NotImp    RCode = 4
 	Refused   RCode = 5
 	YXDomain  RCode = 6
+	YXRRSet   RCode = 7
+	NXRRSet   RCode = 8
 	NotAuth   RCode = 9
+	NotZone   RCode = 10
 	BadVers   RCode = 16
 	BadCookie RCode = 23
 )

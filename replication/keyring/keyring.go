@@ -349,8 +349,9 @@ func (r *Ring) DeleteACL(ctx context.Context, name string) error {
 	return nil
 }
 
-// Grants returns what the ACLs allow in a zone.
-func (r *Ring) Grants(apex zones.Name) (grants []zones.Grant) {
+// Grants returns what is allowed in a zone, by its own grants and by ACLs.
+func (r *Ring) Grants(apex zones.Name, settings zones.ZoneSettings) []zones.Grant {
+	grants := slices.Clone(settings.Grants)
 	for _, a := range r.ACLs() {
 		if a.covers(apex) {
 			grants = append(grants, a.Grant)
@@ -369,21 +370,6 @@ func (r *Ring) Allows(d zones.Deed, apex zones.Name, settings zones.ZoneSettings
 	}
 	for _, a := range r.ACLs() {
 		if a.covers(apex) && a.Grant.AllowsFrom(d, key, from) {
-			return true
-		}
-	}
-	return false
-}
-
-// AllowsUpdate reports whether somebody may update records of a type at a name of a zone.
-func (r *Ring) AllowsUpdate(apex zones.Name, settings zones.ZoneSettings, key zones.Name, from netip.Addr, owner zones.Name, t zones.Type) bool {
-	for _, g := range settings.Grants {
-		if g.AllowsFrom(zones.DeedUpdate, key, from) && g.AllowsUpdate(owner, t) {
-			return true
-		}
-	}
-	for _, a := range r.ACLs() {
-		if a.covers(apex) && a.Grant.AllowsFrom(zones.DeedUpdate, key, from) && a.Grant.AllowsUpdate(owner, t) {
 			return true
 		}
 	}
