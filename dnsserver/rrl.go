@@ -68,7 +68,11 @@ func newRateLimiter() *rateLimiter {
 
 // allow takes a token of the client's network at the time given, and reports whether there was one.
 func (l *rateLimiter) allow(r *rate, from netip.Addr, nanos int64) bool {
-	h := l.hash(network(from))
+	return l.allowWord(r, l.hash(network(from)), nanos)
+}
+
+// allowWord is allow for whoever has a hash.
+func (l *rateLimiter) allowWord(r *rate, h uint64, nanos int64) bool {
 	tag := h >> timeBits << timeBits
 	if tag == 0 {
 		tag = 1 << timeBits // a word of 0 is an unused bucket

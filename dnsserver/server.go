@@ -19,6 +19,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"net"
 	"net/netip"
 	"runtime"
@@ -71,6 +72,8 @@ type Options struct {
 	Updates Updates
 	// Forward is how UPDATEs of zones that other nodes have get there. Nil: they are answered with SERVFAIL.
 	Forward Forward
+	// Notifies is told of NOTIFYs of secondary zones. Nil: they are refused.
+	Notifies Notifies
 	// Settings can be replaced while the server runs; see SetSettings.
 	Settings Settings
 	// Workers is how many UDP sockets each address gets, each with its own goroutine, and how many loops all TCP connections
@@ -96,6 +99,7 @@ type Server struct {
 	opts     Options
 	settings atomic.Pointer[settings]
 	limiter  *rateLimiter
+	notices  *rateLimiter // of NOTIFYs
 	tcp      tcpLimits
 	tls      tlsState
 	slow     *slowLane     // waits for this node's disk
@@ -108,6 +112,9 @@ type Server struct {
 	free     exchangePool
 	out      transferLane
 	born     time.Time
+
+	noticeSeed maphash.Seed
+	passing    chan struct{} // NOTIFYs that wait for other nodes
 
 	lastPanic atomic.Int64 // when a panic was last logged, Unix seconds
 	panics    atomic.Uint64
@@ -165,7 +172,10 @@ func New(opts Options) (*Server, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	s := &Server{opts: opts, limiter: newRateLimiter(), born: time.Now()}
+	s := &Server{opts: opts, limiter: newRateLimiter(), born: time.Now(), noticeSeed: maphash.MakeSeed()}
+	if opts.Notifies != nil {
+		s.notices, s.passing = newRateLimiter(), make(chan struct{}, passingNotifies)
+	}
 	s.free.init(s, opts.Exchanges)
 	s.distant = newSlowLane(s, askingUDP, nil)
 	s.slow = newSlowLane(s, opts.SlowWorkers, s.distant)

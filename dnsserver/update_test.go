@@ -107,19 +107,19 @@ func (l *oneLog) do(cs *zones.ChangeSet) {
 }
 
 // from allows all from one network to update, and who is elsewhere nothing.
-type from struct{ network netip.Prefix }
+type fromNetwork struct{ network netip.Prefix }
 
-func (f from) grant() zones.Grant {
+func (f fromNetwork) grant() zones.Grant {
 	return zones.Grant{Deeds: zones.DeedUpdate, Networks: []netip.Prefix{f.network}}
 }
 
-func (f from) Allows(d zones.Deed, _ zones.Name, _ zones.ZoneSettings, key zones.Name, addr netip.Addr) bool {
+func (f fromNetwork) Allows(d zones.Deed, _ zones.Name, _ zones.ZoneSettings, key zones.Name, addr netip.Addr) bool {
 	return f.grant().AllowsFrom(d, key, addr)
 }
 
-func (f from) Grants(zones.Name, zones.ZoneSettings) []zones.Grant { return []zones.Grant{f.grant()} }
+func (f fromNetwork) Grants(zones.Name, zones.ZoneSettings) []zones.Grant { return []zones.Grant{f.grant()} }
 
-var loopback = from{netip.MustParsePrefix("127.0.0.0/8")}
+var loopback = fromNetwork{netip.MustParsePrefix("127.0.0.0/8")}
 
 // updatable starts a server of the zone example., which loopback may update.
 func updatable(t *testing.T, set func(o *Options)) (*Server, *oneLog) {
@@ -258,7 +258,7 @@ func testRR(t testing.TB, text string) dns.RR {
 
 // TestUpdateDenied: nobody may anything who is not allowed to, and learns nothing.
 func TestUpdateDenied(t *testing.T) {
-	elsewhere := from{netip.MustParsePrefix("198.51.100.0/24")}
+	elsewhere := fromNetwork{netip.MustParsePrefix("198.51.100.0/24")}
 	for name, access := range map[string]Access{"no access": nil, "by zones' grants alone": Grants{}, "from elsewhere": elsewhere} {
 		s, l := updatable(t, func(o *Options) { o.Access = access })
 		for _, lines := range [][]string{{"upd www.example. 0 ANY A"}, {"pre www.example. 0 ANY A"}, {"pre no.example. 0 ANY A"}, {}} {
@@ -276,7 +276,7 @@ func TestUpdateDenied(t *testing.T) {
 }
 
 // narrow allows a name and a type.
-type narrow struct{ from }
+type narrow struct{ fromNetwork }
 
 func (n narrow) Grants(zones.Name, zones.ZoneSettings) []zones.Grant {
 	g := n.grant()

@@ -57,6 +57,7 @@ func applyRecovered(p *store.Partition, records []store.Record, whole bool) (out
 func (r *replica) announce(applied int64, outcomes []store.Outcome) {
 	r.waiters.announce(applied, outcomes)
 	r.tellCatalog(outcomes)
+	r.node.listeners.tellOutcomes(r.number, outcomes)
 	if len(outcomes) > 0 {
 		r.node.progressed()
 	}

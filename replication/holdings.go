@@ -47,6 +47,24 @@ func (n *Node) FindHot(qname zones.Name, qtype zones.Type) (found store.Holding,
 	return found, true
 }
 
+// Zone returns what is known of the zone with an apex. store.ErrNoZone says that none is hosted; store.ErrNotOpen, that one is, in a
+// partition that this node does not hold. Any other error is that it is not known.
+func (n *Node) Zone(apex zones.Name) (store.ZoneInfo, error) {
+	p, ok := n.PartitionOf(apex)
+	if !ok {
+		return store.ZoneInfo{}, fmt.Errorf("zone %s: %w", apex, errNotKnown)
+	}
+	held, whole := n.Holds(p), n.indexWhole() // before: what is found now may be from before that was so
+	info, err := n.store.Zone(apex)
+	switch {
+	case errors.Is(err, store.ErrNoZone) && !held && !whole:
+		return store.ZoneInfo{}, fmt.Errorf("zone %s: %w", apex, errNotKnown)
+	case err == nil && !held:
+		return store.ZoneInfo{}, fmt.Errorf("zone %s: %w", apex, store.ErrNotOpen)
+	}
+	return info, err
+}
+
 // Current reports whether FindHot would find the same as when it gave the stamp.
 func (n *Node) Current(at store.Stamp) bool { return n.store.Current(at) }
 

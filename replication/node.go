@@ -114,6 +114,8 @@ type Node struct {
 	group   atomic.Pointer[assignment.Assignment] // nil for a node that has every partition, and until copies is set
 	region  *region                               // nil for a node that knows no other
 
+	listeners listeners // who are told of changes
+
 	changedState chan struct{} // capacity 1: the others are to be told something
 	cameFurther  chan struct{} // capacity 1: something is to be committed
 	freed        chan struct{} // a partition was let go

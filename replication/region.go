@@ -256,7 +256,12 @@ func (n *Node) tell() {
 	tick := time.NewTicker(tellInterval)
 	defer tick.Stop()
 	idle := make(map[int32]int64) // by partition, where it was the last time
+	noted := time.Now()
 	for {
+		if time.Since(noted) > outdatedAfter {
+			noted = time.Now()
+			n.noteOutdated()
+		}
 		var claims []gossip.Claim
 		for r := range n.replicas() {
 			claims = append(claims, r.claim(idle))

@@ -46,6 +46,9 @@ type replica struct {
 
 	scrubbing atomic.Bool // since its digest differs from another's
 
+	outdated atomic.Int64 // an offset that is so old that every node that applies has come to it
+	lately   int64        // the next one; by tell alone
+
 	settle  sync.Once
 	settled chan struct{} // closed when the log is known to be the copy's, or the partition has halted
 
@@ -73,7 +76,9 @@ type replica struct {
 }
 
 func newReplica(n *Node, number int32, topic [16]byte) *replica {
-	return &replica{node: n, number: number, topic: topic, target: -2, end: -1, restored: -1, ended: make(chan struct{}), settled: make(chan struct{})}
+	r := &replica{node: n, number: number, topic: topic, target: -2, end: -1, restored: -1, lately: -1, ended: make(chan struct{}), settled: make(chan struct{})}
+	r.outdated.Store(-1)
+	return r
 }
 
 // run takes the partition through its phases until the context ends or it can't go on.
@@ -187,6 +192,7 @@ func (r *replica) open(ctx context.Context) error {
 		p.CaughtUp()
 	}
 	r.waiters.announce(applied, nil)
+	r.node.listeners.tell(r.number, nil)
 	return nil
 }
 

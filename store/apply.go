@@ -209,6 +209,8 @@ type effect struct {
 	kind    effectKind
 	delta   zones.Delta // effectPatched
 	changed int64       // offset
+	// peering is of a zone that has or had primaries, or servers that are notified.
+	peering *Peering
 }
 
 type effectKind uint8
@@ -287,7 +289,7 @@ func (b *batch) record(rec *Record) (err error) {
 		return err
 	}
 	for _, e := range b.effects[effects:] {
-		out.Created, out.Deleted = e.kind == effectCreated, e.kind == effectDeleted
+		out.Changed, out.Created, out.Deleted, out.Peering = true, e.kind == effectCreated, e.kind == effectDeleted, e.peering
 	}
 	v := packer(b.value[:0])
 	out.pack(&v, true)

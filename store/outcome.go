@@ -41,9 +41,17 @@ type Outcome struct {
 	// and Serial are those of the first, which is at offset First. Otherwise First is the record's own.
 	Duplicate bool
 	First     int64
-	// Created and Deleted say that the record made the zone hosted, or ended that. They are not kept: only what Apply returns
-	// has them.
-	Created, Deleted bool
+	// Changed says that the record changed the zone; Created and Deleted, that it made it hosted, or ended that. Peering is how
+	// the zone is afterwards, if it comes from primaries or servers are notified of it, or that was so before; nil for others. These are
+	// not kept: only what Apply returns has them.
+	Changed, Created, Deleted bool
+	Peering                   *Peering
+}
+
+// Peering is what a zone has to do with other servers, and how it stands with them.
+type Peering struct {
+	Settings zones.ZoneSettings
+	Standing zones.Standing
 }
 
 // maxDetail bounds what is kept of a rejection's free text.

@@ -240,6 +240,9 @@ func (b *batch) perform(a *base, cs *zones.ChangeSet, result *change.Result, off
 	} else {
 		b.keepState(a, z)
 	}
+	if old.Settings.IsPeered() || z.Settings.IsPeered() {
+		did.peering = &Peering{Settings: z.Settings, Standing: z.Standing}
+	}
 	b.effects = append(b.effects, did)
 	return b.keepHistory(a.apex, z.sequence, entry)
 }

@@ -22,6 +22,9 @@ type ZoneSettings struct {
 // IsSecondary reports whether the zone comes from primaries.
 func (s ZoneSettings) IsSecondary() bool { return len(s.Primaries) > 0 }
 
+// IsPeered reports whether the zone comes from primaries, or servers are told of its changes.
+func (s ZoneSettings) IsPeered() bool { return len(s.Primaries) > 0 || len(s.Notify) > 0 }
+
 // Equal reports whether both say the same, in the same order.
 func (s ZoneSettings) Equal(other ZoneSettings) bool {
 	return s.SerialPolicy == other.SerialPolicy && s.Frozen == other.Frozen &&

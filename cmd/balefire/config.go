@@ -94,6 +94,8 @@ type DNSConfig struct {
 	TCP            TCPConfig
 	TLS            TLSConfig
 	Transfers      int // zones that are transferred at once
+	// AllowPeers are networks that zones may come from, and be told to, although no other server has addresses there.
+	AllowPeers []string
 }
 
 // RRLConfig is response rate limiting over UDP, by client network: a /24 of IPv4, a /56 of IPv6.
@@ -248,6 +250,7 @@ func (c *Config) options() []option {
 		{key: "dns.tcp.write-timeout", value: duration(&c.DNS.TCP.WriteTimeout, time.Second, time.Hour), doc: "time in which a client must take an answer over TCP"},
 
 		{key: "dns.transfers", value: number(&c.DNS.Transfers, 1, 10_000), doc: "zones that are transferred to others at once; some more wait for their turn"},
+		{key: "dns.allow-peers", value: networks(&c.DNS.AllowPeers), doc: "networks of loopback, link-local and other addresses that primaries and secondaries may have all the same, for tests"},
 		{key: "dns.tls.listen", value: addresses(&c.DNS.TLS.Listen, true), doc: "addresses for DNS over TLS (RFC 7858; its port is 853), which needs a certificate; TCP's limits hold for it as well; empty means none"},
 		{key: "dns.tls.cert", value: path(&c.DNS.TLS.Cert), doc: "PEM file with the certificate for it, and those that it was issued by; read again when it changes, and at SIGHUP"},
 		{key: "dns.tls.key", value: path(&c.DNS.TLS.Key), doc: "PEM file with its key"},

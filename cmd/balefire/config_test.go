@@ -29,11 +29,11 @@ func TestConfigMistakes(t *testing.T) {
 			`FILE:3:14: dns.edns-size: "100000": want a whole number from 512 to 4096`,
 			`FILE:4:28: dns.listen: "nowhere": want HOST:PORT, such as 192.0.2.1:53 or [2001:db8::1]:53`,
 			`FILE:6:11: dns.rrl.slip: "yes": want a whole number from 0 to 100`,
-			`FILE:7:3: dns.tpc: unknown: want one of answer-cache, cookie-rotation, cookies, edns-size, hide-identity, hide-version, identity, listen, nsid, require-cookies, rrl, tcp, tls, transfers, udp-workers, version`,
+			`FILE:7:3: dns.tpc: unknown: want one of allow-peers, answer-cache, cookie-rotation, cookies, edns-size, hide-identity, hide-version, identity, listen, nsid, require-cookies, rrl, tcp, tls, transfers, udp-workers, version`,
 			`FILE:9:10: log.level: "loud": want one of debug, info, warn, error`,
 		}},
 		"wrong kinds": {"dns: 5\nadmin:\n  listen: [a:1]\nlog:\n  level:\npartitions: {}\n", []string{
-			`FILE:1:6: dns: is a single value: want a section with answer-cache, cookie-rotation, cookies, edns-size, hide-identity, hide-version, identity, listen, nsid, require-cookies, rrl, tcp, tls, transfers, udp-workers, version`,
+			`FILE:1:6: dns: is a single value: want a section with allow-peers, answer-cache, cookie-rotation, cookies, edns-size, hide-identity, hide-version, identity, listen, nsid, require-cookies, rrl, tcp, tls, transfers, udp-workers, version`,
 			`FILE:3:11: admin.listen: is a list: want host:port`,
 			`FILE:5:9: log.level: has no value: want debug|info|warn|error, or leave the line out`,
 			`FILE:6:13: partitions: is a section: want number`,

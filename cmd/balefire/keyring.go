@@ -2,14 +2,26 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 
 	"github.com/rs/zerolog"
 
+	"balefire/dnsserver/tsig"
 	"balefire/replication/keyring"
 	"balefire/replication/mutationlog"
+	"balefire/zones"
 )
+
+// beginSession begins to sign with a key of the namespace.
+func beginSession(keys *keyring.Ring, key zones.Name) (*tsig.Session, error) {
+	k, ok := keys.Key(key)
+	if !ok {
+		return nil, fmt.Errorf("the TSIG key %s is not there, or can't be used", key)
+	}
+	return tsig.NewClient(k), nil
+}
 
 // secretsFile is in the data directory of a node with the embedded log, which is the only one of its namespace.
 const secretsFile = "secrets.key"

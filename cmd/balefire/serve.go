@@ -25,6 +25,7 @@ import (
 	"balefire/replication/objectstore"
 	"balefire/replication/relay"
 	"balefire/store"
+	"balefire/zones"
 )
 
 const (
@@ -128,26 +129,27 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	}
 	view := clusterView{node: node, keys: keys, ready: ready, draining: &draining}
 	api, err := admin.New(admin.Options{
-		Listen:    cfg.Admin.Listen,
-		Reader:    node.Store(),
-		Publisher: node,
-		Ready:     ready,
-		Troubles:  view.troubles,
-		Draining:  &draining,
-		Leave:     leave,
-		Node:      cfg.NodeID,
-		Status:    view.status,
-		Groups:    node,
-		Freezer:   node.Log(),
-		Keyring:   keys,
-		Peers:     peers{node},
-		Backups:   backups{node},
-		LogEnd:    view.logEnd,
-		Registry:  metrics,
-		TempDir:   scratch,
-		Token:     admin.NewToken("admin", secret),
-		Version:   programVersion(),
-		Logger:    part(logger, "admin"),
+		Listen:      cfg.Admin.Listen,
+		Reader:      node.Store(),
+		Publisher:   node,
+		Ready:       ready,
+		Troubles:    view.troubles,
+		Draining:    &draining,
+		Leave:       leave,
+		Node:        cfg.NodeID,
+		Status:      view.status,
+		Groups:      node,
+		Freezer:     node.Log(),
+		Keyring:     keys,
+		Peers:       peers{node},
+		Backups:     backups{node},
+		LogEnd:      view.logEnd,
+		CheckRemote: func(r zones.Remote) error { return r.Check(parseNetworks(cfg.DNS.AllowPeers)) },
+		Registry:    metrics,
+		TempDir:     scratch,
+		Token:       admin.NewToken("admin", secret),
+		Version:     programVersion(),
+		Logger:      part(logger, "admin"),
 	})
 	if err != nil {
 		return err
@@ -182,6 +184,12 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	node.ServeCalls(peerCalls(relayed, node, server))
 	answering.Store(true)
 	defer func() { err = errors.Join(err, withPatience(server.Shutdown)) }()
+	notifier, stopNotifier, err := startNotifier(node, keys, cfg, part(logger, "notify"))
+	if err != nil {
+		return err
+	}
+	metrics.MustRegister(notifier)
+	defer func() { err = errors.Join(err, stopNotifier()) }()
 
 	working, stop := context.WithCancel(ctx)
 	var work sync.WaitGroup
