@@ -12,15 +12,15 @@ import (
 	"strings"
 	"sync"
 
+	"balefire/replication/staging"
 	"balefire/store"
 	"balefire/zones"
 	"balefire/zones/change"
 	"balefire/zones/zonefile"
 )
 
-// An import takes a zone file of any size, in memory that does not grow with it: read and sort (sorting.go),
-// validate, compare with what is hosted, and publish: as one record when it fits, otherwise as a staged generation
-// (staging.go). Nothing is published before all of the file was found good.
+// An import takes a zone file of any size, in memory that does not grow with it: read and sort, validate, compare with what is
+// hosted, and publish (staging.go). Nothing is published before all of the file was found good.
 
 // imported is what became of a zone file.
 type imported struct {
@@ -181,10 +181,8 @@ type importJob struct {
 	importOptions
 	file string
 
-	records sorter
-	zone    change.Zone // what the file makes
-	soa     zones.RRset
-	size    int // octets of the RRsets in a record
+	records *staging.Sorter
+	content staging.Content // what the file makes
 	warned  warnings
 }
 
@@ -198,8 +196,8 @@ type fileBody interface {
 // run does the import in its steps.
 func (j *importJob) run(ctx context.Context, in fileBody) (got imported, err error) {
 	l := &j.s.opts.Limits
-	j.records = sorter{apex: j.apex, dir: j.s.opts.TempDir, memory: l.SortMemory}
-	defer j.records.close()
+	j.records = staging.NewSorter(j.apex, j.s.opts.TempDir, l.SortMemory)
+	defer j.records.Close()
 	if err := j.read(in); err != nil {
 		return got, err
 	}
@@ -207,7 +205,7 @@ func (j *importJob) run(ctx context.Context, in fileBody) (got imported, err err
 		return got, err
 	}
 	got = imported{
-		Result: "created", RRsets: j.zone.RRsets, Records: j.zone.Records, DryRun: j.dryRun, Warnings: j.warned.list(),
+		Result: "created", RRsets: j.content.Zone.RRsets, Records: j.content.Zone.Records, DryRun: j.dryRun, Warnings: j.warned.list(),
 		changed: changed{Status: statusApplied, Zone: j.apex.String()},
 	}
 	if done, err := j.compare(ctx, &got); done || err != nil {
@@ -241,14 +239,14 @@ func (j *importJob) read(in fileBody) error {
 			p.Rule, p.Owner, p.RRType = string(zones.RuleOutOfZone), rec.Owner.String(), rec.Type.String()
 			return p
 		}
-		if j.records.count == l.ImportRecords {
+		if j.records.Count() == l.ImportRecords {
 			return newProblem(http.StatusRequestEntityTooLarge, "too-large", "a zone file may have at most %d records", l.ImportRecords)
 		}
-		if err := j.records.add(rec); err != nil {
+		if err := j.records.Add(rec); err != nil {
 			return err
 		}
 	}
-	if j.records.count == 0 {
+	if j.records.Count() == 0 {
 		return j.mistakeAt(1, 1, "there is no record in it")
 	}
 	return nil
@@ -257,54 +255,47 @@ func (j *importJob) read(in fileBody) error {
 // validate asks of all RRsets, in order, what a valid zone is.
 func (j *importJob) validate(ctx context.Context) error {
 	l := &j.s.opts.Limits
-	seq := change.NewSequence(j.apex)
 	var owner zones.Name
 	var types map[zones.Type]bool
-	for set, err := range j.records.sets(l.RecordsPerRRset) {
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil {
-			return j.mistake(err)
-		}
-		if set.set.Owner != owner {
-			owner, types = set.set.Owner, nil
+	look := func(set staging.Set) error {
+		if set.Owner != owner {
+			owner, types = set.Owner, nil
 		}
 		if types == nil {
 			types = make(map[zones.Type]bool, 4)
 		}
-		if types[set.set.Type] = true; len(types) > l.TypesPerName {
-			p := j.mistakeAt(set.line, set.column, "%s has more than %d types", owner, l.TypesPerName)
+		if types[set.Type] = true; len(types) > l.TypesPerName {
+			p := j.mistakeAt(set.Line, set.Column, "%s has more than %d types", owner, l.TypesPerName)
 			p.Owner = owner.String()
 			return p
 		}
-		if rej := seq.Add(set.set); rej != nil {
-			return j.rejected(rej)
+		if set.Mixed {
+			j.warned.add("%s:%d:%d: TTLs of %s %s differ: all take the lowest, %d", j.file, set.Line, set.Column, owner, set.Type, set.TTL)
 		}
-		if set.mixed {
-			j.warned.add("%s:%d:%d: TTLs of %s %s differ: all take the lowest, %d",
-				j.file, set.line, set.column, owner, set.set.Type, set.set.TTL)
-		}
-		j.size += change.EncodedSize(set.set)
+		return nil
 	}
-	if rej := seq.Finish(); rej != nil {
+	var err error
+	j.content, err = staging.Validate(ctx, change.NewSequence(j.apex), j.records.Sets(l.RecordsPerRRset), look)
+	var rej *zones.Rejection
+	if errors.As(err, &rej) {
 		return j.rejected(rej)
 	}
-	j.zone, j.soa = seq.Zone(), seq.SOA()
-	return nil
+	return j.mistake(err)
 }
 
 // mistake turns errors of reading the file into problems with a place in it.
 func (j *importJob) mistake(err error) error {
 	var at *zonefile.Error
-	var many *errManyRecords
+	var set *staging.SetError
 	switch {
 	case errors.As(err, &at):
 		return j.mistakeAt(at.Line, at.Column, "%s", at.Msg)
-	case errors.As(err, &many):
-		p := j.mistakeAt(many.line, many.col, "%s %s has more than %d records", many.owner, many.key, j.s.opts.Limits.RecordsPerRRset)
-		p.Owner, p.RRType = many.owner.String(), many.key.Type.String()
+	case errors.Is(err, staging.ErrTooManyRecords) && errors.As(err, &set):
+		p := j.mistakeAt(set.Line, set.Column, "%s %s has more than %d records", set.Owner, set.Key, j.s.opts.Limits.RecordsPerRRset)
+		p.Owner, p.RRType = set.Owner.String(), set.Key.Type.String()
 		return p
+	case errors.As(err, &set):
+		return j.mistakeAt(set.Line, set.Column, "%s", set.Err)
 	}
 	return err
 }
@@ -320,16 +311,16 @@ func (j *importJob) mistakeAt(line, column int, format string, args ...any) *pro
 // rejected finds the place of what a rejection is about: the first record of its owner and type, or of its owner.
 func (j *importJob) rejected(rej *zones.Rejection) error {
 	line, column, exact := 1, 1, false
-	for set, err := range j.records.sets(1 << 16) {
+	for set, err := range j.records.Sets(1 << 16) {
 		if err != nil {
 			break
 		}
-		if set.set.Owner != rej.Owner {
+		if set.Owner != rej.Owner {
 			continue
 		}
-		same := set.set.Type == rej.Type
-		if line == 1 && column == 1 && !exact || same && !exact || same == exact && set.line < line {
-			line, column, exact = set.line, set.column, same
+		same := set.Type == rej.Type
+		if line == 1 && column == 1 && !exact || same && !exact || same == exact && set.Line < line {
+			line, column, exact = set.Line, set.Column, same
 		}
 	}
 	p := j.mistakeAt(line, column, "%s", rej.Error())
@@ -344,7 +335,7 @@ func (j *importJob) rejected(rej *zones.Rejection) error {
 func (j *importJob) compare(ctx context.Context, got *imported) (done bool, err error) {
 	present, err := j.s.reading(j.apex)
 	if isNoZone(err) {
-		serial := uint32(j.zone.Serial)
+		serial := uint32(j.content.Zone.Serial)
 		got.Serial = &serial
 		return false, nil
 	}
@@ -367,13 +358,13 @@ func (j *importJob) compare(ctx context.Context, got *imported) (done bool, err 
 			Rule: zones.RuleFrozen, Owner: j.apex, Op: -1, Detail: "the zone is frozen: it changes when it is thawed",
 		}, nil)
 	}
-	settings, came, old := present.Info.Settings, j.zone.Serial, present.Info.Serial
+	settings, came, old := present.Info.Settings, j.content.Zone.Serial, present.Info.Serial
 	if j.setPolicy {
 		settings.SerialPolicy = j.policy
 	}
-	keeps := j.zone.Signed || settings.SerialPolicy == zones.SerialKeep
+	keeps := j.content.Zone.Signed || settings.SerialPolicy == zones.SerialKeep
 	if !came.IsAfter(old) {
-		same := j.digestAt(old) == present.Info.Digest
+		same := j.content.DigestAt(old) == present.Info.Digest
 		if same && (came == old || !keeps) {
 			return true, j.unchanged(ctx, got, settings, present.Info)
 		}
@@ -400,14 +391,6 @@ func (j *importJob) compare(ctx context.Context, got *imported) (done bool, err 
 		return false, shrinking(j.apex, present.Info.RRsets, diff.removed)
 	}
 	return false, nil
-}
-
-// digestAt is the digest that the file's zone would have with another serial.
-func (j *importJob) digestAt(serial zones.Serial) zones.Digest {
-	d := j.zone.Digest
-	d.Sub(zones.EntryOf(j.soa, j.apex))
-	d.Add(zones.EntryOf(j.soa.WithSOASerial(serial), j.apex))
-	return d
 }
 
 // unchanged ends an import whose content is hosted already. Only a new serial policy is worth a record.
@@ -450,34 +433,7 @@ func (j *importJob) sentBefore() bool {
 
 // plainSets yields the file's RRsets without their places.
 func (j *importJob) plainSets() iter.Seq2[zones.RRset, error] {
-	return func(yield func(zones.RRset, error) bool) {
-		for set, err := range j.records.sets(j.s.opts.Limits.RecordsPerRRset) {
-			if !yield(set.set, err) || err != nil {
-				return
-			}
-		}
-	}
-}
-
-// inlineMax is how many octets of RRsets go into one record at most. Larger zones are staged.
-const inlineMax = 200 << 10
-
-// publish sends the zone, whole, and waits for what becomes of it.
-func (j *importJob) publish(ctx context.Context) (changed, error) {
-	settings := zones.ZoneSettings{SerialPolicy: j.policy}
-	if j.size > inlineMax || j.zone.RRsets > change.MaxRRsetsTouched {
-		return j.stage(ctx, settings)
-	}
-	sets := make([]zones.RRset, 0, j.zone.RRsets)
-	for set, err := range j.plainSets() {
-		if err != nil {
-			return changed{}, err
-		}
-		sets = append(sets, set)
-	}
-	cs := j.s.changeSet(j.apex, j.demands)
-	cs.Ops = []zones.Op{zones.OpReplaceZone{Settings: settings, SetSettings: j.setPolicy, RRsets: sets}}
-	return j.s.submit(ctx, submission{cs: cs, wait: j.wait})
+	return staging.RRsets(j.records.Sets(j.s.opts.Limits.RecordsPerRRset))
 }
 
 // guard is the shrink guard for RRsets in the order of zones.CompareRRsets.

@@ -159,6 +159,23 @@ func CheckRData(t zones.Type, rdata []byte) error {
 	return nil
 }
 
+// FitsType reports whether rdata, in canonical form, can be read as RDATA of a type; those of types that are not known here all can. Unlike
+// CheckRData it takes what could be written otherwise, too.
+func FitsType(t zones.Type, rdata []byte) bool {
+	switch t {
+	case zones.TypeA, zones.TypeAAAA, zones.TypeNS, zones.TypeCNAME, zones.TypePTR, zones.TypeDNAME, zones.TypeSOA, zones.TypeMX, zones.TypeSRV:
+		return zones.CheckCanonicalRData(t, rdata) == nil
+	}
+	if _, known := dns.TypeToRR[uint16(t)]; !known {
+		return true
+	}
+	if len(rdata) == 0 {
+		return t == zones.TypeNULL || t.String() == "APL"
+	}
+	_, err := unpack(t, rdata)
+	return err == nil
+}
+
 // maxString is the longest character-string (RFC 1035 §3.3).
 const maxString = 255
 

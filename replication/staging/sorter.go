@@ -1,4 +1,4 @@
-package admin
+package staging
 
 import (
 	"bufio"
@@ -16,10 +16,10 @@ import (
 	"balefire/zones/zonefile"
 )
 
-// A sorter puts the records of a zone file, which may come in any order, into that of zones.CompareRRsets, in
-// memory that does not grow with the file: packed records fill blocks; when those are full they are sorted and written
-// to a temporary file as a run, and runs are merged when read. What was read can be read again.
-type sorter struct {
+// A Sorter puts the records of a zone, which may come in any order, into that of zones.CompareRRsets, in memory that does not grow
+// with the zone: packed records fill blocks; when those are full they are sorted and written to a temporary file as a run, and
+// runs are merged when read. What was read can be read again. It is for one goroutine at a time, and must be closed.
+type Sorter struct {
 	apex   zones.Name
 	dir    string
 	memory int // octets of packed records to hold
@@ -45,11 +45,21 @@ const (
 	lastBlock  = 1 << 20
 )
 
-// errSpill marks what went wrong with a temporary file.
-var errSpill = errors.New("sorting the zone on disk")
+// ErrSpill marks what went wrong with a temporary file.
+var ErrSpill = errors.New("sorting the zone on disk")
 
-// add takes a record, whose owner is in the zone.
-func (s *sorter) add(rec zonefile.Record) error {
+// NewSorter makes a Sorter for the records of a zone. memory is how many octets of records it holds; what is more goes into temporary
+// files in dir, which have no names.
+func NewSorter(apex zones.Name, dir string, memory int) *Sorter {
+	return &Sorter{apex: apex, dir: dir, memory: memory}
+}
+
+// Count returns how many records were added.
+func (s *Sorter) Count() int64 { return s.count }
+
+// Add takes a record, whose owner is in the zone, and copies it. Its place, a line and a column of any meaning, comes back with its
+// RRset. The error is marked ErrSpill.
+func (s *Sorter) Add(rec zonefile.Record) error {
 	var buf [2*zones.MaxNameLen + 8]byte
 	key := zones.Key{Type: rec.Type}
 	if rec.Type == zones.TypeRRSIG {
@@ -84,7 +94,7 @@ func (s *sorter) add(rec zonefile.Record) error {
 }
 
 // room returns a block that has room for size octets.
-func (s *sorter) room(size int) *[]byte {
+func (s *Sorter) room(size int) *[]byte {
 	if n := len(s.blocks); n > 0 && cap(s.blocks[n-1])-len(s.blocks[n-1]) >= size {
 		return &s.blocks[n-1]
 	}
@@ -111,13 +121,13 @@ func (p packed) ttl() uint32 { return binary.BigEndian.Uint32(p[4:]) }
 func (p packed) line() int   { return int(binary.BigEndian.Uint32(p[8:])) }
 func (p packed) column() int { return int(binary.BigEndian.Uint32(p[12:])) }
 
-func (s *sorter) at(i uint64) packed {
+func (s *Sorter) at(i uint64) packed {
 	b := s.blocks[i>>32][uint32(i):]
 	return b[:packedHead+int(binary.BigEndian.Uint16(b))+int(binary.BigEndian.Uint16(b[2:]))]
 }
 
 // order sorts what is held; of equal keys, the record that came first stays first.
-func (s *sorter) order() {
+func (s *Sorter) order() {
 	slices.SortFunc(s.index, func(a, b uint64) int {
 		if c := bytes.Compare(s.at(a).key(), s.at(b).key()); c != 0 {
 			return c
@@ -130,24 +140,24 @@ func (s *sorter) order() {
 }
 
 // spill writes what is held to a run of its own, and holds nothing.
-func (s *sorter) spill() error {
+func (s *Sorter) spill() error {
 	s.order()
-	f, err := os.CreateTemp(s.dir, "balefire-import-*")
+	f, err := os.CreateTemp(s.dir, "balefire-zone-*")
 	if err != nil {
-		return fmt.Errorf("%w: %w", errSpill, err)
+		return fmt.Errorf("%w: %w", ErrSpill, err)
 	}
 	s.runs = append(s.runs, f)
 	if err := os.Remove(f.Name()); err != nil { // it lives on until it is closed, and a crash leaves nothing behind
-		return fmt.Errorf("%w: %w", errSpill, err)
+		return fmt.Errorf("%w: %w", ErrSpill, err)
 	}
 	out := bufio.NewWriterSize(f, 64<<10)
 	for _, i := range s.index {
 		if _, err := out.Write(s.at(i)); err != nil {
-			return fmt.Errorf("%w: %w", errSpill, err)
+			return fmt.Errorf("%w: %w", ErrSpill, err)
 		}
 	}
 	if err := out.Flush(); err != nil {
-		return fmt.Errorf("%w: %w", errSpill, err)
+		return fmt.Errorf("%w: %w", ErrSpill, err)
 	}
 	for _, b := range s.blocks {
 		if cap(b) == lastBlock {
@@ -158,8 +168,8 @@ func (s *sorter) spill() error {
 	return nil
 }
 
-// close gives the runs up.
-func (s *sorter) close() {
+// Close gives up what was added.
+func (s *Sorter) Close() {
 	for _, f := range s.runs {
 		_ = f.Close() // its name is gone already
 	}
@@ -167,7 +177,7 @@ func (s *sorter) close() {
 }
 
 // all yields the records in order. What is yielded is valid until the next.
-func (s *sorter) all() iter.Seq2[packed, error] {
+func (s *Sorter) all() iter.Seq2[packed, error] {
 	return func(yield func(packed, error) bool) {
 		s.order()
 		var sources runHeap
@@ -182,7 +192,7 @@ func (s *sorter) all() iter.Seq2[packed, error] {
 			case err == nil:
 				ready = append(ready, r)
 			case err != io.EOF:
-				yield(nil, fmt.Errorf("%w: %w", errSpill, err))
+				yield(nil, fmt.Errorf("%w: %w", ErrSpill, err))
 				return
 			}
 		}
@@ -198,7 +208,7 @@ func (s *sorter) all() iter.Seq2[packed, error] {
 			case err == io.EOF:
 				heap.Pop(&ready)
 			default:
-				yield(nil, fmt.Errorf("%w: %w", errSpill, err))
+				yield(nil, fmt.Errorf("%w: %w", ErrSpill, err))
 				return
 			}
 		}
@@ -208,7 +218,7 @@ func (s *sorter) all() iter.Seq2[packed, error] {
 // run is a sorted source of records: a temporary file, or what the sorter holds.
 type run struct {
 	in     *bufio.Reader
-	sorter *sorter
+	sorter *Sorter
 	taken  int
 	number int
 	head   packed
@@ -256,87 +266,4 @@ func (h *runHeap) Pop() any {
 	last := (*h)[len(*h)-1]
 	*h = (*h)[:len(*h)-1]
 	return last
-}
-
-// sortedSet is an RRset, with the place of its first record in the file.
-type sortedSet struct {
-	set          zones.RRset
-	line, column int
-	mixed        bool // its records had different TTLs: it has the lowest (RFC 2181 §5.2)
-}
-
-// errManyRecords says that an RRset has more records than are taken.
-type errManyRecords struct {
-	owner zones.Name
-	key   zones.Key
-	line  int
-	col   int
-}
-
-func (e *errManyRecords) Error() string {
-	return fmt.Sprintf("%s %s has too many records", e.owner, e.key)
-}
-
-// sets yields RRsets of at most limit records, in the order of zones.CompareRRsets.
-func (s *sorter) sets(limit int) iter.Seq2[sortedSet, error] {
-	return func(yield func(sortedSet, error) bool) {
-		var key []byte
-		var owner zones.Name
-		var ownerKey []byte
-		var cur sortedSet
-		var rdatas [][]byte
-		ttl := uint32(0)
-		var typ zones.Type
-		// flush makes the RRset of what was collected.
-		flush := func() bool {
-			if len(rdatas) == 0 {
-				return true
-			}
-			set, err := zones.NewRRset(owner, typ, ttl, rdatas...)
-			if err != nil {
-				return yield(sortedSet{}, &zonefile.Error{Line: cur.line, Column: cur.column, Msg: err.Error()})
-			}
-			cur.set = set
-			return yield(cur, nil)
-		}
-		for rec, err := range s.all() {
-			if err != nil {
-				yield(sortedSet{}, err)
-				return
-			}
-			if k := rec.key(); !bytes.Equal(k, key) {
-				if !flush() {
-					return
-				}
-				key = append(key[:0], k...)
-				end := len(k) - 5
-				if owner == "" || !bytes.Equal(k[1:end], ownerKey) {
-					ownerKey = append(ownerKey[:0], k[1:end]...)
-					if owner, err = zones.NameFromKey(ownerKey, s.apex); err != nil {
-						yield(sortedSet{}, fmt.Errorf("%w: %w", errSpill, err))
-						return
-					}
-				}
-				typ = zones.Type(binary.BigEndian.Uint16(k[end+1:]))
-				rdatas, ttl = rdatas[:0], rec.ttl()
-				cur = sortedSet{line: rec.line(), column: rec.column()}
-			}
-			if rec.ttl() != ttl {
-				cur.mixed, ttl = true, min(ttl, rec.ttl())
-			}
-			if rec.line() < cur.line {
-				cur.line, cur.column = rec.line(), rec.column()
-			}
-			if slices.ContainsFunc(rdatas, func(rd []byte) bool { return bytes.Equal(rd, rec.rdata()) }) {
-				continue
-			}
-			if len(rdatas) == limit {
-				covered := zones.Type(binary.BigEndian.Uint16(key[len(key)-2:]))
-				yield(sortedSet{}, &errManyRecords{owner, zones.Key{Type: typ, Covered: covered}, rec.line(), rec.column()})
-				return
-			}
-			rdatas = append(rdatas, bytes.Clone(rec.rdata()))
-		}
-		flush()
-	}
 }
