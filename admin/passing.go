@@ -30,9 +30,13 @@ var errSlowPeer = errors.New("the node did not answer in time")
 // pass tries the holders of a partition in turn, until one has answered. done is false when none did, and nothing is wrong with
 // the request; what a peer may have done before it was lost has the ID of the request's origin.
 func (c *call) pass(partition int32) (done bool, err error) {
+	return c.passTo(c.s.opts.Peers.Holders(partition), partition)
+}
+
+func (c *call) passTo(peers []Peer, partition int32) (done bool, err error) {
 	doubt := false
 	write := c.r.Method != http.MethodGet && c.r.Method != http.MethodHead
-	for _, peer := range c.s.opts.Peers.Holders(partition) {
+	for _, peer := range peers {
 		resp, err := c.ask(peer)
 		if c.body != nil && c.body.failure() != nil {
 			return false, c.body.failure()

@@ -67,6 +67,7 @@ var problemTitles = map[string]string{
 	"log-unavailable":     "Changes can't be taken now",
 	"outcome-unknown":     "The change may have been made, or may be made later, or not",
 	"unavailable":         "What is asked for can't be read now",
+	"not-secondary":       "The zone does not come from other servers",
 	"awaiting":            "The zone has no content yet",
 	"frozen":              "The namespace is being moved, or was, and takes no changes",
 	"not-held":            "Another node was asked that does not hold what is asked for",

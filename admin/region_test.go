@@ -33,6 +33,7 @@ type member struct {
 
 	mu    sync.Mutex
 	held  map[int32]bool
+	duty  map[int32]string                                               // who it believes is on duty; "": itself
 	said  map[int32]bool                                                 // what the others believe that it holds
 	spoil func(http.RoundTripper, *http.Request) (*http.Response, error) // of what the others send it; nil: nothing
 	asked []string                                                       // what the others have sent it
@@ -43,7 +44,7 @@ func newRegion(t *testing.T, adapt func(*member, *Options), parts ...[]int32) *r
 	t.Helper()
 	g := &region{t: t, node: startNode(t)}
 	for i, part := range parts {
-		m := &member{id: fmt.Sprintf("n%d", i), region: g, held: map[int32]bool{}, said: map[int32]bool{}}
+		m := &member{id: fmt.Sprintf("n%d", i), region: g, held: map[int32]bool{}, said: map[int32]bool{}, duty: map[int32]string{}}
 		for _, p := range part {
 			m.held[p], m.said[p] = true, true
 		}
@@ -92,6 +93,12 @@ func (m *member) Holds(p int32) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.held[p]
+}
+
+func (m *member) Duty(p int32) (Peer, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return Peer{ID: m.duty[p]}, m.duty[p] != ""
 }
 
 func (m *member) Holders(p int32) (holders []Peer) {

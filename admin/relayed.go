@@ -23,6 +23,9 @@ type Peers interface {
 	Holds(partition int32) bool
 	// Holders returns the nodes of the region, other than this one, that say they hold a partition, the best first.
 	Holders(partition int32) []Peer
+	// Duty returns the node of the region, other than this one, that does for a partition what is done once for the region; ok is false
+	// when this one does, or none is known.
+	Duty(partition int32) (peer Peer, ok bool)
 	// Transport carries requests for https URLs to a peer, whatever host they name, and closes their bodies as http.RoundTripper
 	// wants it. Both sides have proved who they are, and it ends on the handler that the peer's Server.Relayed returns.
 	Transport(peer Peer) http.RoundTripper

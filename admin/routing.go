@@ -19,6 +19,7 @@ type subject uint8
 const (
 	ofNode   subject = iota // this node, or what every node knows: answered here
 	ofZone                  // {zone}: answered where the zone's partition is held
+	ofDuty                  // {zone}: answered where it is kept for the region, or else where its partition is held
 	ofBody                  // the zone that the body names; likewise
 	ofFile                  // {zone}, with a zone file in the body, which may be too large to be kept; likewise
 	ofRegion                // many partitions, or one that the handler finds out: it asks other nodes itself
@@ -38,6 +39,14 @@ func (s *Server) serveRoute(x *exchange, r *http.Request, to route) error {
 		r.Body = io.NopCloser(bytes.NewReader(held.head))
 	}
 	partition, known := s.partitionOf(r, to.subject, held)
+	if to.subject == ofDuty && known && !s.relayed(r) {
+		if peer, ok := s.opts.Peers.Duty(partition); ok {
+			c := &call{s: s, x: x, r: s.pinned(r), subject: to.subject}
+			if done, err := c.passTo([]Peer{peer}, partition); done || err != nil {
+				return err
+			}
+		}
+	}
 	if !known || s.opts.Peers.Holds(partition) {
 		if known && s.relayed(r) {
 			x.stamp = func() { s.stampPosition(x.Header(), partition) }
@@ -118,7 +127,7 @@ func namedIn(body []byte) (zones.Name, error) {
 
 // reads reports whether a route needs the zone as it is.
 func reads(to route, method string) bool {
-	return method == http.MethodGet || method == http.MethodHead || to.subject == ofFile || strings.HasSuffix(to.pattern, "/rollback")
+	return method == http.MethodGet || method == http.MethodHead || to.subject == ofFile || to.subject == ofDuty || strings.HasSuffix(to.pattern, "/rollback")
 }
 
 // unheld is the problem of a partition that no node of the region holds, as far as this one knows.

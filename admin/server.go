@@ -92,6 +92,8 @@ type Options struct {
 	CheckRemote func(zones.Remote) error
 	// Keyring is the namespace's TSIG keys and ACLs. Nil: there are none.
 	Keyring Keyring
+	// Transfers is what is known of zones among other servers. Nil: nothing.
+	Transfers Transfers
 	// LogEnd returns the offset after the last record of a partition; an error means that it is not known now. Nil: never known.
 	LogEnd func(ctx context.Context, partition int32) (int64, error)
 	// Registry is what /metrics shows; the server's own metrics are registered in it. Nil: a new one.
@@ -263,6 +265,9 @@ func (s *Server) routes() iter.Seq[route] {
 			{"POST /v1/zones/{zone}/changes", false, ofZone, s.postChanges},
 			{"GET /v1/zones/{zone}/history", false, ofZone, s.getHistory},
 			{"POST /v1/zones/{zone}/rollback", false, ofZone, s.postRollback},
+			{"GET /v1/zones/{zone}/transfers", false, ofDuty, s.getTransfers},
+			{"POST /v1/zones/{zone}/refresh", false, ofDuty, s.postRefresh},
+			{"POST /v1/zones/{zone}/retransfer", false, ofDuty, s.postRetransfer},
 			{"GET /v1/changes/{id}", false, ofRegion, s.getChange},
 			{"POST /v1/imports", false, ofRegion, s.postImports},
 			{"POST /v1/lookup", false, ofRegion, s.postLookup},

@@ -71,11 +71,13 @@ func showSettings(s zones.ZoneSettings) settingsInfo {
 func showRemotes(remotes []zones.Remote) []remoteInfo {
 	shown := make([]remoteInfo, 0, len(remotes))
 	for _, r := range remotes {
-		shown = append(shown, remoteInfo{
-			Address: r.Addr.Addr().String(), Port: r.Addr.Port(), Key: r.Key.String(), TLS: r.TLS, TLSName: r.TLSName,
-		})
+		shown = append(shown, showRemote(r))
 	}
 	return shown
+}
+
+func showRemote(r zones.Remote) remoteInfo {
+	return remoteInfo{Address: r.Addr.Addr().String(), Port: r.Addr.Port(), Key: r.Key.String(), TLS: r.TLS, TLSName: r.TLSName}
 }
 
 func showGrants(grants []zones.Grant, deed zones.Deed) []grantInfo {

@@ -20,15 +20,16 @@ type Config struct {
 	NodeID       string // stable over restarts, unique in the namespace
 	Partitions   int    // of a namespace that does not exist yet, fixed from then on; 0: 8 embedded, else 64
 
-	Kafka   KafkaConfig
-	Gossip  GossipConfig
-	Relay   RelayConfig
-	DNS     DNSConfig
-	Admin   AdminConfig
-	Store   StoreConfig
-	Backup  BackupConfig
-	Secrets SecretsConfig
-	Log     LogConfig
+	Kafka     KafkaConfig
+	Gossip    GossipConfig
+	Relay     RelayConfig
+	DNS       DNSConfig
+	Secondary SecondaryConfig
+	Admin     AdminConfig
+	Store     StoreConfig
+	Backup    BackupConfig
+	Secrets   SecretsConfig
+	Log       LogConfig
 }
 
 // SecretsConfig is how the secrets of the namespace are kept.
@@ -121,6 +122,16 @@ type TLSConfig struct {
 	Cert, Key string   // PEM files
 }
 
+// SecondaryConfig is how secondary zones are kept.
+type SecondaryConfig struct {
+	MinRefresh, MaxRefresh time.Duration // bounds of what SOAs ask for
+	MinRetry, MaxRetry     time.Duration
+	Checks                 int    // zones that are worked on at once
+	PerPrimary             int    // of one primary
+	Transfers              int    // that are fetched at once
+	CA                     string // PEM file; empty: the system's
+}
+
 // AdminConfig is what the HTTP side can be told.
 type AdminConfig struct {
 	Listen string // HOST:PORT
@@ -167,6 +178,10 @@ func defaultConfig() *Config {
 				Connections: 4096, PerNetwork: 512, Pipeline: 32,
 				IdleTimeout: 10 * time.Second, WriteTimeout: 5 * time.Second,
 			},
+		},
+		Secondary: SecondaryConfig{
+			MinRefresh: time.Minute, MaxRefresh: 28 * 24 * time.Hour, MinRetry: 30 * time.Second, MaxRetry: 14 * 24 * time.Hour,
+			Checks: 128, PerPrimary: 8, Transfers: 16,
 		},
 		Admin: AdminConfig{Listen: "127.0.0.1:8053"},
 		Store: StoreConfig{
@@ -254,6 +269,15 @@ func (c *Config) options() []option {
 		{key: "dns.tls.listen", value: addresses(&c.DNS.TLS.Listen, true), doc: "addresses for DNS over TLS (RFC 7858; its port is 853), which needs a certificate; TCP's limits hold for it as well; empty means none"},
 		{key: "dns.tls.cert", value: path(&c.DNS.TLS.Cert), doc: "PEM file with the certificate for it, and those that it was issued by; read again when it changes, and at SIGHUP"},
 		{key: "dns.tls.key", value: path(&c.DNS.TLS.Key), doc: "PEM file with its key"},
+
+		{key: "secondary.min-refresh", value: duration(&c.Secondary.MinRefresh, time.Second, 365*24*time.Hour), doc: "the least time after which a secondary zone's primary is asked whether there is something new, whatever its SOA says"},
+		{key: "secondary.max-refresh", value: duration(&c.Secondary.MaxRefresh, time.Second, 365*24*time.Hour), doc: "the longest such time"},
+		{key: "secondary.min-retry", value: duration(&c.Secondary.MinRetry, time.Second, 365*24*time.Hour), doc: "the least time after which it is asked again when that failed, whatever the SOA says"},
+		{key: "secondary.max-retry", value: duration(&c.Secondary.MaxRetry, time.Second, 365*24*time.Hour), doc: "the longest such time"},
+		{key: "secondary.checks", value: number(&c.Secondary.Checks, 1, 10_000), doc: "secondary zones that are worked on at once"},
+		{key: "secondary.per-primary", value: number(&c.Secondary.PerPrimary, 1, 10_000), doc: "secondary zones of one primary that are worked on at once"},
+		{key: "secondary.transfers", value: number(&c.Secondary.Transfers, 1, 10_000), doc: "zones that are fetched from primaries at once"},
+		{key: "secondary.tls-ca", value: path(&c.Secondary.CA), doc: "PEM file with the authorities of the certificates of primaries that are spoken to over TLS by a name; empty means the system's"},
 
 		{key: "admin.listen", value: address(&c.Admin.Listen), doc: "address for HTTP: the API, health and metrics"},
 
@@ -346,6 +370,11 @@ func (c *Config) Validate() []mistake {
 	}
 	if c.DNS.NSID && len(c.DNS.Identity) > 64 {
 		add("dns.identity", "has %d octets: want at most 64, as it is sent as NSID", len(c.DNS.Identity))
+	}
+	if sec := c.Secondary; sec.MinRefresh > sec.MaxRefresh {
+		add("secondary.min-refresh", "%s is more than secondary.max-refresh, %s", sec.MinRefresh, sec.MaxRefresh)
+	} else if sec.MinRetry > sec.MaxRetry {
+		add("secondary.min-retry", "%s is more than secondary.max-retry, %s", sec.MinRetry, sec.MaxRetry)
 	}
 	k := c.Kafka
 	if !k.TLS && (k.CA != "" || k.Cert != "" || k.Key != "" || k.ServerName != "") {

@@ -25,7 +25,7 @@ func TestConfigMistakes(t *testing.T) {
 			"FILE:3:1: not YAML: found unexpected end of stream",
 		}},
 		"several at once": {"data_dir: x\ndns:\n  edns-size: 100000\n  listen: [\"127.0.0.1:53\", \"nowhere\"]\n  rrl:\n    slip: yes\n  tpc: {}\nlog:\n  level: loud\n", []string{
-			`FILE:1:1: data_dir: unknown: want one of admin, backup, brokers, data-dir, dns, gossip, kafka, log, namespace, node-id, partitions, region, relay, replica-group, secrets, store, token`,
+			`FILE:1:1: data_dir: unknown: want one of admin, backup, brokers, data-dir, dns, gossip, kafka, log, namespace, node-id, partitions, region, relay, replica-group, secondary, secrets, store, token`,
 			`FILE:3:14: dns.edns-size: "100000": want a whole number from 512 to 4096`,
 			`FILE:4:28: dns.listen: "nowhere": want HOST:PORT, such as 192.0.2.1:53 or [2001:db8::1]:53`,
 			`FILE:6:11: dns.rrl.slip: "yes": want a whole number from 0 to 100`,
@@ -40,7 +40,7 @@ func TestConfigMistakes(t *testing.T) {
 		}},
 		"twice":         {"region: a\nregion: b\n", []string{"FILE:2:1: region: is there twice, first in line 1"}},
 		"two documents": {"region: a\n---\nregion: b\n", []string{"FILE:2:1: a second document: want one"}},
-		"a list":        {"- a\n", []string{"FILE:1:1: is a list: want a section with admin, backup, brokers, data-dir, dns, gossip, kafka, log, namespace, node-id, partitions, region, relay, replica-group, secrets, store, token"}},
+		"a list":        {"- a\n", []string{"FILE:1:1: is a list: want a section with admin, backup, brokers, data-dir, dns, gossip, kafka, log, namespace, node-id, partitions, region, relay, replica-group, secondary, secrets, store, token"}},
 		"alias":         {"region: &r a\nnamespace: *r\n", []string{"FILE:2:12: namespace: an alias: write the value here, so that it has a place of its own"}},
 		"between options": {"dns:\n  listen: 127.0.0.1:53\n  tcp:\n    connections: 10\n    per-network: 11\nadmin:\n  listen: 127.0.0.1:53\n", []string{
 			"FILE:7:11: admin.listen: 127.0.0.1:53 is also in dns.listen or dns.tls.listen, which takes its TCP port",

@@ -51,13 +51,22 @@ func (n notified) soa(apex zones.Name) (soa zones.RRset, ok bool) {
 	return soa, err == nil
 }
 
-// startNotifier begins to tell other servers of changes. stop ends it.
-func startNotifier(node *replication.Node, keys *keyring.Ring, cfg *Config, logger zerolog.Logger) (n *notify.Notifier, stop func() error, err error) {
+func newNotifier(node *replication.Node, keys *keyring.Ring, cfg *Config, logger zerolog.Logger) *notify.Notifier {
 	from := notified{node}
-	session := func(key zones.Name) (notify.Session, error) { return beginSession(keys, key) }
-	n = notify.New(notify.Options{Source: from, SOA: from.soa, Session: session, Allowed: parseNetworks(cfg.DNS.AllowPeers), Logger: logger})
+	session := func(key zones.Name) (notify.Session, error) {
+		session, err := beginSession(keys, key)
+		if err != nil {
+			return nil, err // no session in an interface
+		}
+		return session, nil
+	}
+	return notify.New(notify.Options{Source: from, SOA: from.soa, Session: session, Allowed: parseNetworks(cfg.DNS.AllowPeers), Logger: logger})
+}
+
+// startNotifier begins to tell other servers of changes. stop ends it.
+func startNotifier(n *notify.Notifier, node *replication.Node) (stop func() error, err error) {
 	if err := n.Start(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	deaf := node.Changes(func(partition int32, changes []replication.ZoneChange) {
 		if len(changes) == 0 {
@@ -71,5 +80,5 @@ func startNotifier(node *replication.Node, keys *keyring.Ring, cfg *Config, logg
 			n.Changed(partition, z, c.Deleted || !c.Peering.Standing.Served())
 		}
 	})
-	return n, func() error { deaf(); return n.Close() }, nil
+	return func() error { deaf(); return n.Close() }, nil
 }

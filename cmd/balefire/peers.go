@@ -27,6 +27,11 @@ func (p peers) Holders(partition int32) []admin.Peer {
 	return list
 }
 
+func (p peers) Duty(partition int32) (admin.Peer, bool) {
+	known, ok := p.node.Duty(partition)
+	return admin.Peer{ID: known.ID}, ok
+}
+
 func (p peers) Transport(peer admin.Peer) http.RoundTripper {
 	known, ok := p.node.Peer(peer.ID)
 	if !ok {

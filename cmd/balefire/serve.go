@@ -115,6 +115,15 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	if err := os.MkdirAll(scratch, 0o700); err != nil {
 		return err
 	}
+	kept, err := openSecondaries(node, keys, cfg, scratch, part(logger, "secondary"))
+	if err != nil {
+		return err
+	}
+	metrics.MustRegister(kept)
+	notifier := newNotifier(node, keys, cfg, part(logger, "notify"))
+	metrics.MustRegister(notifier)
+	feed := newZoneFeed(node, kept, part(logger, "secondary"))
+	told := newNotices(node, feed.heed, part(logger, "notify"))
 	var answering, draining atomic.Bool
 	ready := func() (bool, []string) {
 		ready, reasons := node.Ready()
@@ -143,6 +152,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 		Keyring:     keys,
 		Peers:       peers{node},
 		Backups:     backups{node},
+		Transfers:   transfersView{node, kept, notifier},
 		LogEnd:      view.logEnd,
 		CheckRemote: func(r zones.Remote) error { return r.Check(parseNetworks(cfg.DNS.AllowPeers)) },
 		Registry:    metrics,
@@ -166,7 +176,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	server, err := dnsserver.New(dnsserver.Options{
 		Listen: cfg.DNS.Listen, ListenTLS: cfg.DNS.TLS.Listen, Certificate: certificate.Certificate,
 		Zones: node, Elsewhere: node, Contents: node.Store(), DistantTransfers: distantTransfers{node}, Access: keys, Keys: keys,
-		Updates: updates{node}, Forward: forwarding{node},
+		Updates: updates{node}, Forward: forwarding{node}, Notifies: told,
 		Settings: dnsSettings(cfg, node.Log().CookieSecrets()),
 		Workers:  cfg.DNS.UDPWorkers, AnswerCache: int(cfg.DNS.AnswerCache), Transfers: cfg.DNS.Transfers,
 		Logger: part(logger, "dns"),
@@ -181,14 +191,13 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	if err := server.Start(); err != nil {
 		return err
 	}
-	node.ServeCalls(peerCalls(relayed, node, server))
+	node.ServeCalls(peerCalls(relayed, node, server, told))
 	answering.Store(true)
 	defer func() { err = errors.Join(err, withPatience(server.Shutdown)) }()
-	notifier, stopNotifier, err := startNotifier(node, keys, cfg, part(logger, "notify"))
+	stopNotifier, err := startNotifier(notifier, node)
 	if err != nil {
 		return err
 	}
-	metrics.MustRegister(notifier)
 	defer func() { err = errors.Join(err, stopNotifier()) }()
 
 	working, stop := context.WithCancel(ctx)
@@ -197,6 +206,9 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	secrets := cookieKeeper{cfg: cfg, log: node.Log(), server: server, logger: part(logger, "cookies")}
 	work.Go(func() { secrets.run(working) })
 	work.Go(func() { keys.Run(working) })
+	work.Go(func() { told.run(working) })
+	work.Go(func() { kept.Run(working) })
+	work.Go(func() { feed.run(working) })
 	work.Go(func() { keepPace(working, cfg.Store.HotZones, node.Store().WriteBuffers) })
 	work.Go(func() { view.tellReadiness(working) })
 

@@ -22,7 +22,8 @@ func newZoneCommand() *cobra.Command {
 	cmd := group("zone", "Create, import, list and compare zones",
 		newZoneCreateCommand(conn), newZoneDeleteCommand(conn), newZoneListCommand(conn), newZoneShowCommand(conn),
 		newZoneImportCommand(conn), newZoneExportCommand(conn), newZoneCheckCommand(conn), newZoneDiffCommand(conn),
-		newZoneHistoryCommand(conn), newZoneRollbackCommand(conn), newZoneSetCommand(conn), newZoneFreezeCommand(conn), newZoneThawCommand(conn))
+		newZoneHistoryCommand(conn), newZoneRollbackCommand(conn), newZoneSetCommand(conn), newZoneFreezeCommand(conn), newZoneThawCommand(conn),
+		newZoneStatusCommand(conn), newZoneRefreshCommand(conn), newZoneRetransferCommand(conn))
 	conn.register(cmd)
 	return cmd
 }

@@ -28,7 +28,7 @@ type Signer interface {
 }
 
 // ErrNoKey says that a primary is to be asked with a key that is not there.
-var ErrNoKey = errors.New("the key is not known")
+var ErrNoKey = errors.New("there is no such TSIG key, or it can't be opened")
 
 // Client asks primaries. It may be used by many goroutines at once; its fields are not changed meanwhile. The zero value works.
 type Client struct {

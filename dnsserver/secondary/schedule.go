@@ -54,6 +54,7 @@ type Secondary struct {
 	transfers chan struct{} // a place for each transfer under way
 	wake      chan struct{} // capacity 1: what is next has changed
 	work      sync.WaitGroup
+	counts    counts
 
 	mu        sync.Mutex // guards what follows, and what entries and primaries are
 	zones     map[zones.Name]*entry
@@ -76,6 +77,7 @@ type entry struct {
 	gone      bool
 	anew      bool       // fetch it whole, whatever its serial
 	told      netip.Addr // the primary that told of a change; zero otherwise
+	puts      int        // how often it was told of
 	failures  int
 	status    Status
 }
@@ -139,6 +141,7 @@ func (s *Secondary) Put(info store.ZoneInfo) {
 		s.hasten(e)
 	}
 	e.first = first
+	e.puts++
 	e.partition = info.Changed.Partition
 	e.status.Serial, e.status.Standing, e.status.Frozen = info.Serial, info.Standing, info.Settings.Frozen
 }
@@ -153,15 +156,29 @@ const (
 func (s *Secondary) Remove(apex zones.Name) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.zones[apex]
-	if e == nil {
-		return
+	if e := s.zones[apex]; e != nil {
+		s.drop(e)
 	}
+}
+
+func (s *Secondary) drop(e *entry) {
 	e.gone = true
 	if e.at >= 0 {
 		heap.Remove(&s.due, e.at)
 	}
-	delete(s.zones, apex)
+	delete(s.zones, e.apex)
+}
+
+// In returns the zones of a partition that are known, in no order.
+func (s *Secondary) In(partition int32) (apexes []zones.Name) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for apex, e := range s.zones {
+		if e.partition == partition {
+			apexes = append(apexes, apex)
+		}
+	}
+	return apexes
 }
 
 // Notified says that a server has told of a change of a zone, to a serial (RFC 1996), or to one that it did not say: 0. Whether it may is not asked here.
@@ -299,22 +316,26 @@ func (s *Secondary) begin(ctx context.Context, e *entry, p *primary) {
 	e.running, e.waiting, e.urgent, e.again = true, false, false, false
 	p.running++
 	s.running++
-	addr, task := e.first, task{apex: e.apex, anew: e.anew, told: e.told}
+	addr, task, puts := e.first, task{apex: e.apex, anew: e.anew, told: e.told}, e.puts
 	e.anew, e.told = false, netip.Addr{}
 	s.work.Go(func() {
 		result := s.refresh(ctx, task)
-		s.finish(ctx, e, addr, task, result)
+		s.counts.note(result)
+		s.finish(ctx, e, addr, task, result, puts)
 	})
 }
 
 // finish notes what came of a zone, and begins with the next of its primary.
-func (s *Secondary) finish(ctx context.Context, e *entry, addr netip.AddrPort, done task, r result) {
+func (s *Secondary) finish(ctx context.Context, e *entry, addr netip.AddrPort, done task, r result, puts int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.running--
 	p := s.primaries[addr]
 	p.running--
 	e.running = false
+	if errors.Is(r.err, store.ErrNoZone) && e.puts == puts && !e.gone {
+		s.drop(e) // who told of it had read of it a while ago
+	}
 	if !e.gone && ctx.Err() == nil {
 		s.note(e, done, r)
 		s.queue(e)
