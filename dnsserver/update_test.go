@@ -117,7 +117,9 @@ func (f fromNetwork) Allows(d zones.Deed, _ zones.Name, _ zones.ZoneSettings, ke
 	return f.grant().AllowsFrom(d, key, addr)
 }
 
-func (f fromNetwork) Grants(zones.Name, zones.ZoneSettings) []zones.Grant { return []zones.Grant{f.grant()} }
+func (f fromNetwork) Grants(zones.Name, zones.ZoneSettings) []zones.Grant {
+	return []zones.Grant{f.grant()}
+}
 
 var loopback = fromNetwork{netip.MustParsePrefix("127.0.0.0/8")}
 
