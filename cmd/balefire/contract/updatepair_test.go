@@ -1,0 +1,213 @@
+package contract
+
+import (
+	"encoding/base64"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"balefire/cmd/balefire/balefiretest"
+)
+
+// sharing starts two nodes of one region that share the partitions, and waits until each has its own, and knows what the other has.
+func sharing(t *testing.T) [2]node {
+	t.Helper()
+	p := newPair(t)
+	secret := write(t, t.TempDir(), "secret", base64.StdEncoding.EncodeToString([]byte("thirty-two octets for two nodes."))+"\n")
+	if err := os.Chmod(secret, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := append(relayAt(t), "--secrets-key-file", secret)
+	first := p.launch("n1", p.join, args...)
+	args = append(relayAt(t), "--secrets-key-file", secret)
+	nodes := [2]node{first, p.launch("n2", balefiretest.FreeAddr(t, "127.0.0.1"), args...)}
+	for _, n := range nodes {
+		if err := n.AwaitReady(2 * time.Minute); err != nil {
+			t.Fatalf("%v\n%s", err, n.Log())
+		}
+	}
+	if err := first.Await(2*time.Minute, "sharing", func() bool {
+		for _, n := range nodes {
+			for _, id := range []string{"n1", "n2"} {
+				if n.partitions(id, "ready") != 2 || n.partitions(id, "") != 2 {
+					return false
+				}
+			}
+		}
+		return true
+	}); err != nil {
+		t.Fatalf("%v\n%s\n%s\n%s", err, first.cli("cluster", "status", "--partitions"), first.Log(), nodes[1].Log())
+	}
+	return nodes
+}
+
+// metric returns the value of a counter; 0 when it isn't there.
+func (n node) metric(name string) (value float64) {
+	n.t.Helper()
+	for line := range strings.Lines(n.call("GET", "/metrics", "").body) {
+		if rest, ok := strings.CutPrefix(line, name+" "); ok {
+			var err error
+			if value, err = strconv.ParseFloat(strings.TrimSpace(rest), 64); err != nil {
+				n.t.Fatal(err)
+			}
+		}
+	}
+	return value
+}
+
+// wantTXT asks for the TXT record of a name, which must have one value.
+func (n node) wantTXT(name, want string) {
+	n.t.Helper()
+	if got := n.txt(name); got != want {
+		n.t.Errorf("%s says of %s: %q, want %q", n.Args, name, got, want)
+	}
+}
+
+func (n node) txt(name string) string {
+	n.t.Helper()
+	client := dns.Client{Net: "tcp", Timeout: dnsPatience}
+	m, _, err := client.Exchange(new(dns.Msg).SetQuestion(name, dns.TypeTXT), n.DNS)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if m.Rcode != dns.RcodeSuccess || len(m.Answer) != 1 {
+		return m.String()
+	}
+	return strings.Join(m.Answer[0].(*dns.TXT).Txt, "")
+}
+
+// TestUpdateAtAnyNode: a node that does not have a zone takes its updates, signed and not, answers as the one that has it does, and the next question to it
+// sees the change.
+func TestUpdateAtAnyNode(t *testing.T) {
+	t.Parallel()
+	nodes := sharing(t)
+	key := jsonOf[tsigKey](nodes[0], "tsig", "create", "key.")
+	nodes[0].cli("acl", "set", "updaters", "--allow", "update", "--key", "key.", "--type", "TXT")
+	forwarded := func(n node) float64 { return n.metric(`balefire_dns_forwarded_total{answered="yes"}`) }
+	const zones = 5
+	passedOn := [2]int{}
+	for z := range zones {
+		zone := fmt.Sprintf("z%d.test.", z)
+		nodes[z%2].cli("zone", "create", zone, "--ns", "ns1", "--wait", "everywhere")
+		name := "www." + zone
+		text := fmt.Sprintf("hmac-sha256:key.:%s", key.Secret)
+		before := [2]float64{forwarded(nodes[0]), forwarded(nodes[1])}
+		for i, n := range nodes {
+			for j, argv := range [][]string{{"nsupdate", "-y", text}, {"nsupdate", "-v", "-y", text}, {"knsupdate", "-y", text}} {
+				value := fmt.Sprintf("%d-%d", i, j)
+				if said, ok := n.client(argv, fmt.Sprintf("zone %[1]s\nupdate delete %[2]s TXT\nupdate add %[2]s 60 TXT %[3]s\n", zone, name, value)); !ok {
+					t.Fatalf("%q at node %d: %s\n%s", argv, i+1, said, n.Log())
+				}
+				n.wantTXT(name, value)
+			}
+			for _, c := range []struct {
+				by   signing
+				line string
+				want int
+			}{
+				{key.signs(), "pre " + name + " 0 NONE ANY", dns.RcodeYXDomain},
+				{key.signs(), "pre " + name + " 0 IN TXT no", dns.RcodeNXRrset},
+				{key.signs(), name + " 60 IN A 192.0.2.1", dns.RcodeRefused},
+				{key.signs(), "www.other. 60 IN TXT no", dns.RcodeNotZone},
+				{signing{}, name + " 60 IN TXT no", dns.RcodeRefused},
+			} {
+				packet, mac := c.by.sign(t, updateMessage(t, zone, c.line))
+				answer := octets(t, path{"udp", n.DNS}.dial(t), packet)
+				if got := int(answer[3] & 15); got != c.want {
+					t.Errorf("node %d, %s: %s", i+1, c.line, dns.RcodeToString[got])
+				}
+				if c.by.name != "" {
+					if err := c.by.verify(answer, mac); err != nil {
+						t.Errorf("node %d, %s: %v", i+1, c.line, err)
+					}
+				}
+			}
+		}
+		for i, n := range nodes {
+			if forwarded(n) > before[i] {
+				passedOn[i]++
+			}
+			n.wantTXT(name, "1-2")
+		}
+		rows(t, nodes[0].cli("zone", "history", zone), row("[0-9]+@[0-9]+", ".*", "7", "changed", "[0-9]+", `key\.`, "UPDATE"))
+	}
+	if passedOn[0]+passedOn[1] != zones {
+		t.Errorf("the nodes have passed on updates of %d and %d of %d zones", passedOn[0], passedOn[1], zones)
+	}
+}
+
+// TestUpdatesAtTwoNodes: of updates that come to two nodes at once, for one RRset as it was, one is made. It is the one that is told so.
+func TestUpdatesAtTwoNodes(t *testing.T) {
+	t.Parallel()
+	nodes := sharing(t)
+	key := jsonOf[tsigKey](nodes[0], "tsig", "create", "key.")
+	nodes[0].cli("acl", "set", "updaters", "--allow", "update", "--key", "key.")
+	const zones, rounds = 4, 15
+	clear := 0
+	for z := range zones {
+		zone := fmt.Sprintf("z%d.test.", z)
+		nodes[z%2].cli("zone", "create", zone, "--ns", "ns1", "--wait", "everywhere")
+		name, value := "lock."+zone, "nobody"
+		nodes[z%2].cli("record", "set", zone, "lock", "TXT", "60", `"nobody"`, "--wait", "everywhere")
+		for round := range rounds {
+			rcodes := [4]int{}
+			var all sync.WaitGroup
+			for c := range rcodes {
+				p := path{[]string{"udp", "tcp"}[c/2], nodes[c%2].DNS}
+				by := key.signs()
+				packet, mac := by.sign(t, updateMessage(t, zone, fmt.Sprintf("pre %s 0 IN TXT %s", name, value), name+" 0 ANY TXT", fmt.Sprintf("%s 60 IN TXT %d-%d", name, round, c)))
+				conn := p.dial(t)
+				all.Go(func() {
+					rcodes[c] = dns.RcodeServerFailure
+					answer, err := tryOctets(conn, packet)
+					if err == nil {
+						err = by.verify(answer, mac)
+					}
+					if err != nil {
+						t.Errorf("%s, client %d: %v", zone, c, err)
+						return
+					}
+					rcodes[c] = int(answer[3] & 15)
+				})
+			}
+			all.Wait()
+			won, unknown := -1, 0
+			for c, rcode := range rcodes {
+				switch rcode {
+				case dns.RcodeSuccess:
+					if won >= 0 {
+						t.Errorf("%s, round %d: clients %d and %d have won", zone, round, won, c)
+					}
+					won = c
+				case dns.RcodeNXRrset:
+				case dns.RcodeServerFailure: // a machine that is too busy for its log
+					unknown++
+				default:
+					t.Errorf("%s, round %d, client %d: %s", zone, round, c, dns.RcodeToString[rcode])
+				}
+			}
+			if won >= 0 {
+				value = fmt.Sprintf("%d-%d", round, won)
+				for _, n := range nodes {
+					n.wantTXT(name, value)
+				}
+			} else if unknown == 0 {
+				t.Fatalf("%s, round %d: nobody has won", zone, round)
+			}
+			if unknown == 0 {
+				clear++
+			} else if won < 0 {
+				value = nodes[0].txt(name)
+			}
+		}
+	}
+	if clear < 50 {
+		t.Errorf("of %d rounds, only %d have ended with answers to everybody", zones*rounds, clear)
+	}
+}
