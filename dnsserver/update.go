@@ -68,9 +68,6 @@ func (x *exchange) serveUpdate(packet []byte, from netip.Addr, dst []byte) []byt
 	return x.refuseResult(dst, result)
 }
 
-// updateKey is the key that signed the message; "" for none.
-func (x *exchange) updateKey() zones.Name { return "" }
-
 // refuseResult appends the answer to a message that needs no records.
 func (x *exchange) refuseResult(dst []byte, r Result) []byte {
 	x.reply.ExtraText = r.Text[:min(len(r.Text), wire.MaxExtraText)]
