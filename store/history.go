@@ -294,8 +294,8 @@ func (r *Reading) Since(serial zones.Serial, fn func(changes []zones.RRsetChange
 		if r.p.isClosing() {
 			return false, ErrClosed
 		}
-		if h.Action == ActionSettings && h.From == h.To {
-			return true, nil
+		if (h.Action == ActionSettings || h.Action == ActionStanding) && h.From == h.To {
+			return true, nil // the content stayed
 		}
 		if h.Action != ActionChanged || h.To != next || h.From == h.To {
 			return false, nil // made anew; or an entry is missing

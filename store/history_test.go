@@ -126,6 +126,41 @@ func TestSince(t *testing.T) {
 	want(got, whole, true, 7)
 }
 
+// TestSinceOverStanding: that a secondary zone expired, and is back as it was, does not hide what has changed before.
+func TestSinceOverStanding(t *testing.T) {
+	s, p := storetest.Open(t, storetest.Options(t, t.TempDir()))
+	var l storetest.Log
+	add := func(cs *zones.ChangeSet) { apply(t, p, l.From(l.Add(t, cs))) }
+	primary := func(ops ...zones.Op) { add(storetest.From(zones.SourcePrimary, storetest.Change("second.test.", ops...))) }
+	www := func(serial uint32, address string) []zones.Op {
+		return []zones.Op{
+			zones.OpPutRRset{RRset: storetest.Apex("second.test.", serial)[1]},
+			zones.OpPutRRset{RRset: storetest.Set("www.second.test.", 60, zones.TypeA, address)},
+		}
+	}
+	add(storetest.Change("second.test.", zones.OpCreateZone{Settings: storetest.Secondary()}))
+	primary(zones.OpReplaceZone{RRsets: storetest.Apex("second.test.", 7)})
+	primary(www(8, "192.0.2.8")...)
+	primary(zones.OpSetStanding{Expired: true})
+	primary(zones.OpSetStanding{})
+	primary(www(9, "192.0.2.9")...)
+	primary(zones.OpSetStanding{Expired: true})
+	primary(zones.OpSetStanding{})
+
+	r, err := s.Read(name("second.test."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for since, want := range map[zones.Serial]int{9: 0, 8: 1, 7: 2} {
+		sets := 0
+		whole, err := r.Since(since, func([]zones.RRsetChange) bool { sets++; return true })
+		if err != nil || !whole || sets != want {
+			t.Errorf("since %d: %d change sets, whole %v, %v; want %d", since, sets, whole, err, want)
+		}
+	}
+}
+
 // TestReadingEndsWithItsPartition: who reads for long is told when the partition is to be closed, which waits for that.
 func TestReadingEndsWithItsPartition(t *testing.T) {
 	s, p := storetest.Open(t, storetest.Options(t, t.TempDir()))

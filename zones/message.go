@@ -3,12 +3,13 @@ package zones
 import "encoding/binary"
 
 // NameFromMessage reads the name at msg[at:], which may end in a compression pointer (RFC 1035 §4.1.4), and returns it with where
-// it ends in the message. Pointers only go back: each leads to before all that was read of the name until then.
+// it ends in the message. Pointers only go back: each leads to before all that was read of the name until then. There are no more of them than
+// a name has labels: who writes names has no use for a pointer to a pointer, and a message of nothing else would take long to read.
 func NameFromMessage(msg []byte, at int) (n Name, next int, err error) {
 	var buf [MaxNameLen]byte
 	size := 0
 	next = -1
-	for bound := at; ; {
+	for bound, pointers := at, 0; ; {
 		if at >= len(msg) {
 			return "", 0, ErrNotWireName
 		}
@@ -28,7 +29,7 @@ func NameFromMessage(msg []byte, at int) (n Name, next int, err error) {
 				next = at + 2
 			}
 			to := int(binary.BigEndian.Uint16(msg[at:]) & 0x3fff)
-			if to >= bound {
+			if pointers++; to >= bound || pointers > MaxLabels {
 				return "", 0, ErrNotWireName
 			}
 			at, bound = to, to

@@ -49,6 +49,7 @@ type Limits struct {
 	Idle     time.Duration // for the next message; default 30 s
 	Transfer time.Duration // for a whole transfer; default 2 hours
 	Records  int64         // of a transfer; default 100 million
+	Octets   int64         // of its messages; default 64 GiB. As much may be on the disk until it was found good
 	// Differences are the octets of differences that are kept at once; default 16 MiB. More are fetched as a whole zone.
 	Differences int
 }
@@ -67,6 +68,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.Records == 0 {
 		l.Records = 100_000_000
+	}
+	if l.Octets == 0 {
+		l.Octets = 64 << 30
 	}
 	if l.Differences == 0 {
 		l.Differences = 16 << 20
@@ -378,6 +382,9 @@ func (c *connection) transfer(apex zones.Name, soa zones.RRset, whole func(zonef
 		}
 		got.octets += int64(2 + len(msg))
 		got.messages++
+		if got.octets > c.limits.Octets {
+			return got, ErrManyOctets
+		}
 		if msg, err = verify(signer, msg); err != nil {
 			return got, err
 		}

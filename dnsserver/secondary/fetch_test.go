@@ -447,6 +447,28 @@ func TestOddServers(t *testing.T) {
 	r.mustRefresh(s)
 }
 
+// TestEndlessTransfer: a primary that does not come to an end is given up, by its records or by its octets, and nothing changes.
+func TestEndlessTransfer(t *testing.T) {
+	for want, limits := range map[error]Limits{ErrManyRecords: {Records: 20}, ErrManyOctets: {Octets: 1000}} {
+		r, p := newRig(t), newFakePrimary(t)
+		r.create(apex, p.remote)
+		s := r.secondary(func(o *Options) { o.Client.Limits = limits })
+		before := version(10, "a", "b")
+		p.serveVersions(before)
+		r.mustRefresh(s)
+		var names []string
+		for i := range 100 {
+			names = append(names, fmt.Sprint("n", i))
+		}
+		p.serveVersions(version(11, names...))
+		p.set(func() { p.ixfr, p.perMessage = nil, 1 })
+		if got := r.refresh(s); !errors.Is(got.err, want) {
+			t.Errorf("%v, want %v", got.err, want)
+		}
+		r.must(apex, before)
+	}
+}
+
 // TestSilentPrimary: one that accepts and says nothing ends by its time-out; one that is not there is asked less, and does not keep others waiting.
 func TestSilentPrimary(t *testing.T) {
 	r, p := newRig(t), newFakePrimary(t)

@@ -29,6 +29,8 @@ var (
 	ErrManyDifferences = errors.New("more differences than are taken at once")
 	// ErrManyRecords says that a zone has more records than are taken.
 	ErrManyRecords = errors.New("more records than are taken")
+	// ErrManyOctets says that a transfer has more octets than are taken.
+	ErrManyOctets = errors.New("more octets than are taken")
 )
 
 func lying(format string, args ...any) error {

@@ -232,6 +232,11 @@ func TestDecodeSettingsRefuses(t *testing.T) {
 			t.Errorf("%s: read as state %+v", test.name, z)
 		}
 	}
+	state := awaitingState().AppendState(nil)
+	state[2] |= 1 << 5 // a flag of a later version: what it says can't be passed over
+	if z, err := ParseZone(state); err == nil {
+		t.Errorf("with an unknown flag: read as %+v", z)
+	}
 	for _, body := range [][]byte{appendNumber(nil, 1, 2), appendNumber(nil, 2, maxMillis+1), appendNumber(nil, 3, 1)} {
 		if _, rej := Decode(record(opSetStanding, body), 1); rej == nil || rej.Rule != zones.RuleUndecodable {
 			t.Errorf("standing %x: %v", body, rej)

@@ -92,6 +92,8 @@ const (
 	flagAwaiting  // and these are those of version 2
 	flagExpired   //
 	flagConfirmed // Standing.Confirmed is not zero
+
+	flagsKnown = 1<<iota - 1
 )
 
 // AppendState appends the stored form of z, in the oldest version that can hold it.
@@ -247,6 +249,7 @@ func (r *stateReader) zone() (z Zone) {
 		r.bad = r.bad || flags >= flagAwaiting
 		return z
 	}
+	r.bad = r.bad || flags&^flagsKnown != 0
 	z.Standing.Awaiting, z.Standing.Expired = flags&flagAwaiting != 0, flags&flagExpired != 0
 	if flags&flagConfirmed != 0 {
 		z.Standing.Confirmed = time.UnixMilli(int64(r.uint64())).UTC()
