@@ -18,6 +18,8 @@ type ZoneChange struct {
 	// Peering is how the zone is afterwards, if it comes from other servers, or others are told of it, or that was so until now. Nil for
 	// all others.
 	Peering *store.Peering
+	// Resettled says that the record changed settings of the zone, or made it with some that are about catalogs.
+	Resettled bool
 }
 
 // ChangesFunc is told what records of a partition did to zones, in their order, when all that is asked of this node sees it. No changes at
@@ -75,6 +77,7 @@ func (l *listeners) tellOutcomes(partition int32, outcomes []store.Outcome) {
 		if o.Changed {
 			changes = append(changes, ZoneChange{
 				Apex: o.Zone, At: o.Position, Serial: o.Serial, Created: o.Created, Deleted: o.Deleted, Peering: o.Peering,
+				Resettled: o.Resettled,
 			})
 		}
 	}

@@ -210,7 +210,8 @@ type effect struct {
 	delta   zones.Delta // effectPatched
 	changed int64       // offset
 	// peering is of a zone that has or had primaries, or servers that are notified.
-	peering *Peering
+	peering   *Peering
+	resettled bool // its settings are others
 }
 
 type effectKind uint8
@@ -290,6 +291,7 @@ func (b *batch) record(rec *Record) (err error) {
 	}
 	for _, e := range b.effects[effects:] {
 		out.Changed, out.Created, out.Deleted, out.Peering = true, e.kind == effectCreated, e.kind == effectDeleted, e.peering
+		out.Resettled = e.resettled
 	}
 	v := packer(b.value[:0])
 	out.pack(&v, true)

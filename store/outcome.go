@@ -46,6 +46,8 @@ type Outcome struct {
 	// not kept: only what Apply returns has them.
 	Changed, Created, Deleted bool
 	Peering                   *Peering
+	// Resettled says that the record changed settings of the zone, or made it with some that are about catalogs. Not kept, either.
+	Resettled bool
 }
 
 // Peering is what a zone has to do with other servers, and how it stands with them.

@@ -23,10 +23,19 @@ func (z *zoneState) withheld() error {
 // Withheld reports whether err says that a zone is hosted and not answered from: ErrAwaiting or ErrExpired. Every copy says so.
 func Withheld(err error) bool { return errors.Is(err, ErrAwaiting) || errors.Is(err, ErrExpired) }
 
-// EachPeered calls fn for each zone of the partition that has primaries, or remotes to notify, in canonical order, until it returns false.
+// EachPeered is EachZone for the zones that have primaries, or remotes to notify, or are catalogs.
+func (p *Partition) EachPeered(fn func(ZoneInfo) (more bool)) error {
+	return p.eachZone(func(z *zoneState) bool { return z.Settings.IsPeered() }, fn)
+}
+
+// EachZone calls fn for each zone of the partition, in canonical order, until it returns false.
 // It reads the states of all zones at one position, one after the other, in bounded memory. While fn waits, what has changed since that
 // position is kept on disk; ErrClosed when the partition is being closed, which waits for fn to return.
-func (p *Partition) EachPeered(fn func(ZoneInfo) (more bool)) error {
+func (p *Partition) EachZone(fn func(ZoneInfo) (more bool)) error {
+	return p.eachZone(func(*zoneState) bool { return true }, fn)
+}
+
+func (p *Partition) eachZone(wanted func(*zoneState) bool, fn func(ZoneInfo) (more bool)) error {
 	r, err := p.begin()
 	if err != nil {
 		return err
@@ -46,7 +55,7 @@ func (p *Partition) EachPeered(fn func(ZoneInfo) (more bool)) error {
 		if err != nil {
 			return false, err
 		}
-		if !z.Settings.IsSecondary() && len(z.Settings.Notify) == 0 {
+		if !wanted(&z) {
 			return true, nil
 		}
 		apex, err := apexOfKey(e.key)

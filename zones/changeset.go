@@ -135,6 +135,8 @@ type (
 	IfSerial struct{ Serial Serial }
 	// IfZoneAbsent: the zone is not hosted.
 	IfZoneAbsent struct{}
+	// IfMember: the zone was made for this catalog, under this label; for none, when both are "".
+	IfMember struct{ Member Membership }
 	// IfExpression: the expression, in the bounded subset of docs/conditions.md, over the present RRset is true.
 	IfExpression struct {
 		Owner      Name
@@ -150,6 +152,7 @@ func (IfNameInUse) precondition()    {}
 func (IfNameNotInUse) precondition() {}
 func (IfSerial) precondition()       {}
 func (IfZoneAbsent) precondition()   {}
+func (IfMember) precondition()       {}
 func (IfExpression) precondition()   {}
 
 // Rejection says why a change set changes nothing. It is a result, the same on every replica, and

@@ -153,7 +153,7 @@ func checkOp(op zones.Op, apex zones.Name, source zones.Source, alone bool) *zon
 		}
 		return checkContent(zones.ZoneSettings{}, apex, op.RRsets)
 	case zones.OpStageCommit:
-		return checkSettings(op.Settings, apex)
+		return checkNewSettings(op.Settings, apex)
 	case zones.OpSetStanding:
 		if ms := op.Since.UnixMilli(); !op.Since.IsZero() && (ms <= 0 || ms > maxMillis) {
 			return &zones.Rejection{Rule: zones.RuleMalformed, Detail: "no time at which a zone could be confirmed"}
@@ -187,7 +187,15 @@ func checkContent(settings zones.ZoneSettings, apex zones.Name, sets []zones.RRs
 			Detail: fmt.Sprintf("%d RRsets; at most %d fit one record: stage larger zones", len(sets), MaxRRsetsTouched),
 		}
 	}
-	return checkSettings(settings, apex)
+	return checkNewSettings(settings, apex)
+}
+
+// checkNewSettings says what is wrong with the whole settings of a zone that is made.
+func checkNewSettings(settings zones.ZoneSettings, apex zones.Name) *zones.Rejection {
+	if rej := checkSettings(settings, apex); rej != nil {
+		return rej
+	}
+	return checkTogether(settings)
 }
 
 func checkNameAndType(owner zones.Name, t zones.Type, apex zones.Name) *zones.Rejection {
@@ -228,6 +236,11 @@ func checkPrecondition(p zones.Precondition, apex zones.Name) *zones.Rejection {
 		}
 		if _, err := ParseCondition(p.Expression); err != nil {
 			return &zones.Rejection{Rule: zones.RuleBadCondition, Owner: p.Owner, Type: p.Type, Detail: err.Error()}
+		}
+		return nil
+	case zones.IfMember:
+		if why := memberFault(p.Member, apex); why != "" {
+			return &zones.Rejection{Rule: zones.RuleMalformed, Detail: why}
 		}
 		return nil
 	case zones.IfSerial, zones.IfZoneAbsent:

@@ -119,6 +119,7 @@ var (
 	preconditionMembers = schema{
 		ifRRsetExists: octetString, ifRRsetEquals: octetString, ifRRsetAbsent: octetString, ifNameInUse: octetString,
 		ifNameNotInUse: octetString, ifSerial: octetString, ifZoneAbsent: octetString, ifExpression: octetString,
+		ifMember: octetString,
 	}
 	noFields       = schema{}
 	oneNumber      = schema{1: number}
@@ -169,7 +170,7 @@ func decodeOp(b []byte) (zones.Op, error) {
 			if f.number == 1 {
 				return f.settings(&op.Settings)
 			}
-			if f.value > math.MaxUint8 {
+			if f.value > math.MaxUint16 {
 				return fmt.Errorf("field 2: %d are no parts of settings", f.value)
 			}
 			op.Parts = zones.SettingsPart(f.value)
@@ -281,6 +282,9 @@ func decodePrecondition(b []byte) (zones.Precondition, error) {
 		return zones.IfSerial{Serial: zones.Serial(serial)}, err
 	case ifZoneAbsent:
 		return zones.IfZoneAbsent{}, read(body, "zone_absent", noFields, nil)
+	case ifMember:
+		m, err := decodeMember(body)
+		return zones.IfMember{Member: m}, err
 	default: // ifExpression: readOneof knows no others
 		var p zones.IfExpression
 		err := read(body, "expression", conditionShape, func(f field) error {

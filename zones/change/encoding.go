@@ -52,6 +52,7 @@ const (
 	ifSerial       = 6
 	ifZoneAbsent   = 7
 	ifExpression   = 8
+	ifMember       = 9
 )
 
 // Encode returns the record value of cs, at the lowest format level that can say it. Equal change sets give equal
@@ -156,6 +157,8 @@ func encodePrecondition(p zones.Precondition) (member protowire.Number, body []b
 		return ifSerial, appendNumber(nil, 1, uint64(p.Serial)), nil
 	case zones.IfZoneAbsent:
 		return ifZoneAbsent, nil, nil
+	case zones.IfMember:
+		return ifMember, encodeMember(p.Member), nil
 	case zones.IfExpression:
 		return ifExpression, appendText(encodeNameAndType(p.Owner, p.Type), 3, p.Expression), nil
 	}

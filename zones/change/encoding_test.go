@@ -208,7 +208,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"two in one operation", with(appendMessage(nil, fieldOps, append(appendMessage(nil, opDeleteZone, nil), appendMessage(nil, opDeleteName, owner)...))), zones.RuleUndecodable},
 		{"the same twice in one operation", with(appendMessage(nil, fieldOps, many(2, appendMessage(nil, opDeleteZone, nil)))), zones.RuleUndecodable},
 		{"field in an empty message", with(op(opDeleteZone, appendNumber(nil, 1, 1))), zones.RuleUndecodable},
-		{"unknown precondition", with(appendMessage(nil, fieldPreconditions, appendMessage(nil, 9, nil))), zones.RuleUndecodable},
+		{"unknown precondition", with(appendMessage(nil, fieldPreconditions, appendMessage(nil, 10, nil))), zones.RuleUndecodable},
 		{"type over 16 bits", with(set(owner, appendNumber(nil, 2, 1<<16), address)), zones.RuleUndecodable},
 		{"bad boolean", with(op(opReplaceZone, appendNumber(nil, 2, 2))), zones.RuleUndecodable},
 		{"serial policy over 8 bits", with(op(opSetSettings, appendMessage(nil, 1, appendNumber(nil, 1, 256)))), zones.RuleUndecodable},

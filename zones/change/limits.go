@@ -23,6 +23,7 @@ const (
 	MaxNotify        = 64        // remotes of a zone that are notified
 	MaxGrants        = 64        // grants of a zone
 	MaxGrantTerms    = 32        // networks of a grant, and its names, and its types
+	MaxGroups        = 32        // groups of a zone, and those that a catalog lists
 	MaxTLSName       = 253       // octets of Remote.TLSName
 	MaxSettings      = 64 << 10  // octets of encoded settings, which are written anew with each change of their zone
 )

@@ -45,6 +45,9 @@ func (a *application) patch(ops []zones.Op) (Result, *zones.Rejection, error) {
 		if rej := checkSettings(settings, a.apex); rej != nil {
 			return Result{}, atOp(rej, setAt), nil
 		}
+		if rej := checkTogether(settings); rej != nil {
+			return Result{}, atOp(rej, setAt), nil
+		}
 	}
 	if a.old.Standing.Awaiting && !settings.IsSecondary() {
 		return Result{}, a.nothingYet("the zone has no content, and would have no primaries that it can come from"), nil
@@ -199,6 +202,11 @@ func (a *application) precondition(p zones.Precondition) (*zones.Rejection, erro
 	case zones.IfSerial:
 		if p.Serial != a.old.Serial {
 			return failed(a.apex, zones.TypeSOA, "the serial is %d, not %d", a.old.Serial, p.Serial), nil
+		}
+		return nil, nil
+	case zones.IfMember:
+		if p.Member != a.old.Settings.Member {
+			return failed(a.apex, 0, "the zone %s, not %s", ofCatalog(a.old.Settings.Member), ofCatalog(p.Member)), nil
 		}
 		return nil, nil
 	case zones.IfNameInUse:

@@ -18,7 +18,7 @@ import (
 
 // The fields that these messages have, by number.
 var (
-	settingsFields = schema{1: number, 2: number, 3: repeated, 4: repeated, 5: repeated}
+	settingsFields = schema{1: number, 2: number, 3: repeated, 4: repeated, 5: repeated, 6: octetString, 7: repeated, 8: octetString, 9: octetString}
 	remoteFields   = schema{1: octetString, 2: number, 3: octetString, 4: number, 5: octetString}
 	grantFields    = schema{1: number, 2: octetString, 3: repeated, 4: repeated, 5: octetString}
 	networkFields  = schema{1: octetString, 2: number}
@@ -37,7 +37,7 @@ func encodeSettings(s zones.ZoneSettings) []byte {
 	for _, g := range s.Grants {
 		b = appendMessage(b, 5, encodeGrant(g))
 	}
-	return b
+	return appendCatalogSettings(b, s)
 }
 
 func encodeRemote(r zones.Remote) []byte {
@@ -82,8 +82,10 @@ func decodeSettings(b []byte, to *zones.ZoneSettings) error {
 			return appendDecoded(&to.Primaries, f.octets, MaxPrimaries, "primaries", decodeRemote)
 		case 4:
 			return appendDecoded(&to.Notify, f.octets, MaxNotify, "remotes to notify", decodeRemote)
+		case 5:
+			return appendDecoded(&to.Grants, f.octets, MaxGrants, "grants", decodeGrant)
 		}
-		return appendDecoded(&to.Grants, f.octets, MaxGrants, "grants", decodeGrant)
+		return f.catalogSettings(to)
 	})
 }
 
@@ -238,7 +240,10 @@ func checkSettings(s zones.ZoneSettings, apex zones.Name) *zones.Rejection {
 			return bad(zones.RuleMalformed, "grant %d: %s", i, why)
 		}
 	}
-	if len(s.Primaries)+len(s.Notify)+len(s.Grants) == 0 {
+	if rej := checkCatalogSettings(s, apex); rej != nil {
+		return rej
+	}
+	if len(s.Primaries)+len(s.Notify)+len(s.Grants) == 0 && !s.InCatalogs() {
 		return nil
 	}
 	if size := len(encodeSettings(s)); size > MaxSettings {

@@ -196,7 +196,7 @@ func TestDecodeSettingsRefuses(t *testing.T) {
 		value []byte
 		want  zones.Rule
 	}{
-		{"unknown field", settings(appendNumber(nil, 6, 1)), zones.RuleUndecodable},
+		{"unknown field", settings(appendNumber(nil, 10, 1)), zones.RuleUndecodable},
 		{"frozen is 2", settings(appendNumber(nil, 2, 2)), zones.RuleUndecodable},
 		{"frozen twice", settings(bytes.Repeat(appendNumber(nil, 2, 1), 2)), zones.RuleUndecodable},
 		{"short address", remote(appendOctets(nil, 1, make([]byte, 5))), zones.RuleUndecodable},
@@ -257,6 +257,19 @@ func TestSettingsRoundTrip(t *testing.T) {
 			Primaries:    some(rt, all.Primaries),
 			Notify:       some(rt, append(all.Notify, all.Primaries...)),
 			Grants:       some(rt, all.Grants),
+			Groups:       some(rt, listed().Groups),
+			NewOwner:     rapid.SampledFrom([]zones.Name{"", name("other.catalog.")}).Draw(rt, "new owner"),
+		}
+		if s.IsSecondary() && rapid.Bool().Draw(rt, "member") {
+			s.Member = listed().Member
+		}
+		if rapid.Bool().Draw(rt, "catalog") {
+			s.Catalog.Role = zones.CatalogProduced
+			if s.IsSecondary() {
+				s.Catalog.Role = zones.CatalogRole(rapid.IntRange(2, 4).Draw(rt, "role"))
+			} else {
+				s.Catalog.Groups = some(rt, listed().Groups)
+			}
 		}
 		cs := &zones.ChangeSet{ID: zones.ChangeID{1}, Zone: name("example."), Ops: []zones.Op{zones.OpSetSettings{Settings: s}}}
 		if rej := Check(cs); rej != nil {

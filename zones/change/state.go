@@ -83,6 +83,7 @@ var ErrState = errors.New("damaged or unknown zone or stage state")
 const (
 	zoneStateVersion  = 1
 	zoneStatePeered   = 2 // with more settings than a serial policy, or a standing
+	zoneStateCatalog  = 3 // with settings about catalogs, and else as version 2
 	stageStateVersion = 1
 )
 
@@ -112,6 +113,9 @@ func (z Zone) AppendState(dst []byte) []byte {
 	version := byte(zoneStateVersion)
 	if peered {
 		version = zoneStatePeered
+		if more.InCatalogs() {
+			version = zoneStateCatalog
+		}
 		set(flagAwaiting, z.Standing.Awaiting)
 		set(flagExpired, z.Standing.Expired)
 		set(flagConfirmed, !z.Standing.Confirmed.IsZero())
@@ -236,7 +240,7 @@ func (r *stateReader) name() zones.Name {
 
 func (r *stateReader) zone() (z Zone) {
 	version := r.byte()
-	r.bad = r.bad || version != zoneStateVersion && version != zoneStatePeered
+	r.bad = r.bad || version < zoneStateVersion || version > zoneStateCatalog
 	z.Settings.SerialPolicy = zones.SerialPolicy(r.byte())
 	flags := r.byte()
 	z.Signed, z.Hashed = flags&flagSigned != 0, flags&flagHashed != 0
@@ -245,7 +249,7 @@ func (r *stateReader) zone() (z Zone) {
 	for _, n := range []*uint64{&z.RRsets, &z.Records, &z.Octets, &z.Delegations, &z.DNAMEs} {
 		*n = r.uvarint()
 	}
-	if version != zoneStatePeered {
+	if version == zoneStateVersion {
 		r.bad = r.bad || flags >= flagAwaiting
 		return z
 	}
@@ -260,7 +264,8 @@ func (r *stateReader) zone() (z Zone) {
 		return z
 	}
 	policy := z.Settings.SerialPolicy
-	if err := decodeSettings(r.take(int(size)), &z.Settings); err != nil || z.Settings.SerialPolicy != policy {
+	if err := decodeSettings(r.take(int(size)), &z.Settings); err != nil || z.Settings.SerialPolicy != policy ||
+		z.Settings.InCatalogs() != (version == zoneStateCatalog) {
 		r.bad = true
 	}
 	return z
