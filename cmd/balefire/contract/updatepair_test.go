@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -45,20 +44,6 @@ func sharing(t *testing.T) [2]node {
 		t.Fatalf("%v\n%s\n%s\n%s", err, first.cli("cluster", "status", "--partitions"), first.Log(), nodes[1].Log())
 	}
 	return nodes
-}
-
-// metric returns the value of a counter; 0 when it isn't there.
-func (n node) metric(name string) (value float64) {
-	n.t.Helper()
-	for line := range strings.Lines(n.call("GET", "/metrics", "").body) {
-		if rest, ok := strings.CutPrefix(line, name+" "); ok {
-			var err error
-			if value, err = strconv.ParseFloat(strings.TrimSpace(rest), 64); err != nil {
-				n.t.Fatal(err)
-			}
-		}
-	}
-	return value
 }
 
 // wantTXT asks for the TXT record of a name, which must have one value.
