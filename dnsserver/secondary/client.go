@@ -140,8 +140,9 @@ func (c *Client) soaOverUDP(ctx context.Context, p zones.Remote, apex zones.Name
 	defer func() { _ = conn.Close() }() // nothing is under way
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	buf := make([]byte, maxMessage)
-	var odd error // what was wrong with the packets that came
-	for try := range l.Tries {
+	var odd error      // what was wrong with the packets that came
+	answered := false // one of them has the ID of the question: it is most likely the primary's, and repeating the question changes nothing
+	for try := 0; try < l.Tries && !answered; try++ {
 		id := newID()
 		query, signer, err := c.sign(p, appendQuery(nil, id, apex, zones.TypeSOA, zones.RRset{}))
 		if err != nil {
@@ -164,15 +165,28 @@ func (c *Client) soaOverUDP(ctx context.Context, p zones.Remote, apex zones.Name
 			if err != nil {
 				return soa, false, errors.Join(ctx.Err(), err)
 			}
+			var a answer
 			msg, err := verify(signer, buf[:n])
-			if err != nil {
-				odd = err
-				continue
+			is := err == nil
+			if is {
+				a, err = parseAnswer(msg, id, apex, zones.TypeSOA, true)
+				is = !errors.Is(err, ErrMalformed)
 			}
-			a, err := parseAnswer(msg, id, apex, zones.TypeSOA, true)
 			switch {
-			case errors.Is(err, ErrMalformed):
+			case !is:
 				odd = err
+				if n > 3 && buf[3]&15 != 0 {
+					odd = fmt.Errorf("%w: %w", RcodeError(buf[3]&15), err)
+				}
+				if !answered && n > 2 && binary.BigEndian.Uint16(buf) == id {
+					answered = true
+					if err := conn.SetDeadline(time.Now().Add(min(l.UDP, afterOdd))); err != nil {
+						return soa, false, err
+					}
+				}
+				if err := ctx.Err(); err != nil {
+					return soa, false, err
+				}
 				continue
 			case err != nil:
 				return soa, false, err
@@ -188,6 +202,9 @@ func (c *Client) soaOverUDP(ctx context.Context, p zones.Remote, apex zones.Name
 	}
 	return soa, false, errSilent
 }
+
+// afterOdd is how long the answer is waited for after one that can't be it, but seems to be the primary's.
+const afterOdd = 500 * time.Millisecond
 
 // errSilent says that a primary does not answer at all.
 var errSilent = errors.New("no answer")
