@@ -15,8 +15,8 @@ PKG         ?= ./...
 RUN         ?= .
 TIMEOUT     ?= 20m
 FUZZTIME    ?= 60s
-# Build tags of the tests that need a real log, a real object store, and other name servers around a real process.
-REAL        := kafka,s3,chaos,peers
+# Build tags of the tests that need a real log, a real object store, and around a real process other name servers, or programs that change zones.
+REAL        := kafka,s3,chaos,peers,tools
 CHAOS       ?= 15s
 # For bench and bench-peers, flags of cmd/balefire-bench: BENCH='-large 0', PEERS='-parts udp -rounds 2 -slice 500ms'
 BENCH       ?=
@@ -42,9 +42,9 @@ test-here: ## the tests that need neither Kafka nor S3
 	.ci/packages test
 	PATH=$$PATH:/usr/sbin:/sbin go test -race -count=1 -timeout $(TIMEOUT) -run '$(RUN)' $(PKG)
 
-test-real: ## the tests against a real Apache Kafka, from Maven, a real S3 server, other name servers, and between network namespaces (root)
+test-real: ## the tests against a real Apache Kafka, from Maven, a real S3 server, other name servers, lego, certbot and Kea, and between network namespaces (root)
 	.ci/packages real
-	PATH=$$PATH:/usr/sbin:/sbin go test -race -count=1 -p 1 -timeout $(TIMEOUT) -tags '$(REAL)' -run 'Kafka|S3|OtherServers' ./replication/... ./cmd/...
+	PATH=$$PATH:/usr/sbin:/sbin go test -race -count=1 -p 1 -timeout $(TIMEOUT) -tags '$(REAL)' -run 'Kafka|S3|OtherServers|Tools' ./replication/... ./cmd/...
 
 test-million: ## a zone of a million names is transferred, in memory that is bounded; under a minute
 	.ci/packages test
