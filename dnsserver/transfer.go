@@ -82,10 +82,14 @@ func (x *exchange) serveTransfer(packet []byte, from netip.Addr, dst []byte) []b
 	if x.via == overUDP {
 		return x.transferUDP(reading, &t, dst)
 	}
-	x.transfer = &transferJob{server: s, query: t, opt: wire.AppendOPT(nil, q, &x.reply), sign: sign, via: x.via}
+	opt := wire.AppendOPT(nil, q, &x.reply)
+	x.transfer = &transferJob{server: s, query: t, opt: opt, padded: x.pads(opt), sign: sign, via: x.via}
 	x.count.reply(wire.NoError, false)
 	return nil
 }
+
+// pads reports whether the messages of a transfer are padded: over TLS, when the query was (RFC 9103).
+func (x *exchange) pads(opt []byte) bool { return x.via == overTLS && x.query.Padding && len(opt) > 0 }
 
 func newTransferQuery(q *wire.Query, packet []byte, key zones.Name, from netip.Addr) (t transferQuery, ok bool) {
 	t = transferQuery{

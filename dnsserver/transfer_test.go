@@ -21,6 +21,9 @@ import (
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"balefire/dnsserver/transfer"
+	"balefire/dnsserver/tsig"
+	"balefire/dnsserver/wire"
 	"balefire/store"
 	"balefire/store/storetest"
 	"balefire/zones"
@@ -697,6 +700,65 @@ func TestTransferMemory(t *testing.T) {
 	}
 }
 
+// TestTransferPadding: over TLS, the messages for a client that pads are whole blocks long, signed or not, whether the zone is here or elsewhere; and say
+// what they would say otherwise.
+func TestTransferPadding(t *testing.T) {
+	key := tsig.Key{Name: zones.MustParseName("padded."), Algorithm: zones.HMACSHA256, Secret: []byte("a secret of thirty-two octets ...")}
+	keys := testKeys{key.Name: key}
+	p := startPrimary(t, Options{Keys: keys})
+	sets := storetest.Apex("example.org.", 1)
+	for i := range 3000 {
+		sets = append(sets, storetest.Set(fmt.Sprintf("h%04d.example.org.", i), 60, zones.TypeA, "192.0.2.1"))
+	}
+	sets = append(sets, storetest.Set("long.example.org.", 60, zones.TypeTXT, strings.TrimSpace(strings.Repeat(`"`+strings.Repeat("x", 250)+`" `, 250))))
+	p.apply(storetest.Stage("example.org.", p.log.NextID(), sets, 1000)...)
+	p.www("example.org.", 1)
+	front := startTLS(t, Options{Zones: elsewhereZones{newHosted(t)}, Contents: p.store, Access: everybody{}, DistantTransfers: &distant{to: p}, Keys: keys})
+	padding := &dns.EDNS0_PADDING{Padding: make([]byte, 10)}
+	for what, s := range map[string]*Server{"here": p.Server, "elsewhere": front} {
+		for _, signed := range []bool{false, true} {
+			for _, query := range []*dns.Msg{axfr("example.org."), ixfr("example.org.", 1), ixfr("example.org.", 2)} {
+				for network, c := range map[string]*wireConn{"tls": dialTLS(t, s, nil), "tcp": dial(t, "tcp", s.testAddr())} {
+					packet := pack(t, withEDNS(query.Copy(), 1232, false, padding))
+					session := tsig.NewClient(key)
+					if signed {
+						packet = session.SignRequest(packet, p.opts.Now())
+					}
+					c.send(packet)
+					var all []dns.RR
+					for n := 0; !(len(all) > 0 && transferEnded(all)); n++ {
+						message := c.receive()
+						blocks := len(message)%wire.PaddingBlock == 0
+						if !blocks && network == "tls" || len(message) > transfer.MessageSize && len(all) < 3000 {
+							t.Fatalf("%s over %s, signed: %v: message %d has %d octets", what, network, signed, n, len(message))
+						}
+						if signed {
+							var err error
+							if message, err = session.VerifyAnswer(message, p.opts.Now()); err != nil {
+								t.Fatal(err)
+							}
+						}
+						m := unpack(t, message)
+						all = append(all, m.Answer...)
+						if opt := m.IsEdns0(); opt == nil || (len(opt.Option) > 0) != (network == "tls") {
+							t.Errorf("%s over %s: %v", what, network, opt)
+						}
+						if n == 0 && query.Question[0].Qtype == dns.TypeIXFR && len(all) == 1 {
+							break
+						}
+					}
+					switch {
+					case query.Question[0].Qtype == dns.TypeAXFR:
+						p.wantZone("example.org.", all)
+					case query.Ns[0].(*dns.SOA).Serial == 1 && len(all) != 5, query.Ns[0].(*dns.SOA).Serial == 2 && len(all) != 1:
+						t.Errorf("%s over %s: %v", what, network, all)
+					}
+				}
+			}
+		}
+	}
+}
+
 // countingSigner signs with the number of the message.
 type countingSigner struct{ n int }
 
@@ -750,7 +812,15 @@ func TestTransferOut(t *testing.T) {
 			t.Errorf("message %d is %q", i, b)
 		}
 	}
-	if k.waited != 3 || out.messages != 3 || len(k.framed) != 3 {
+	// A full message stays one record of TLS when it is padded.
+	full := &transferOut{to: &k, ctx: t.Context(), opt: wire.AppendOPT(nil, &wire.Query{EDNS: true, Echo: wire.EchoAll}, &wire.Reply{ExtendedError: wire.NoExtendedError}), padded: true, sign: signer, now: time.Now}
+	if err := full.send(make([]byte, 2+transfer.MessageSize-full.room(), 1<<16)); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(k.framed[3]) - 2; n > transfer.MessageSize || n%wire.PaddingBlock != 0 {
+		t.Errorf("a full message has %d octets", n)
+	}
+	if k.waited != 4 || out.messages != 3 || len(k.framed) != 4 {
 		t.Errorf("it has waited %d times, and sent %d messages", k.waited, out.messages)
 	}
 }
@@ -885,10 +955,13 @@ func TestTransferClients(t *testing.T) {
 		{"dig @127.0.0.1 -p PORT example.org IXFR=1", []string{"192.0.2.99", "192.0.2.1", "XFR size: 6 records (messages 1"}},
 		{"dig @127.0.0.1 -p PORT +notcp example.org IXFR=1", []string{"192.0.2.99", "192.0.2.1"}},
 		{"dig @127.0.0.1 -p PORT example.org IXFR=2", []string{"XFR size: 1 records"}},
-		{"dig @127.0.0.1 -p TLS +tls example.org AXFR", []string{"XFR size: 6 records"}},
+		{"dig @127.0.0.1 -p TLS +tls example.org AXFR", []string{"XFR size: 6 records"}}, // fails without ALPN
+		{"dig @127.0.0.1 -p TLS +tls +padding=64 example.org AXFR", []string{"XFR size: 6 records (messages 3, bytes 51480)"}},
+		{"dig @127.0.0.1 -p TLS +tls +padding=64 example.org IXFR=1", []string{"XFR size: 6 records (messages 1, bytes 468)"}},
 		{"kdig @127.0.0.1 -p PORT example.org AXFR", []string{"3 messages, 6 records", "192.0.2.1"}},
 		{"kdig @127.0.0.1 -p PORT example.org IXFR=1", []string{"6 records", "192.0.2.99"}},
 		{"kdig @127.0.0.1 -p TLS +tls example.org AXFR", []string{"6 records", "192.0.2.1"}},
+		{"kdig @127.0.0.1 -p TLS +tls +padding example.org IXFR=1", []string{"6 records", "192.0.2.99", "468 B"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.command, func(t *testing.T) {

@@ -60,6 +60,7 @@ type transferJob struct {
 	server *Server
 	query  transferQuery
 	opt    []byte // of each message
+	padded bool   // each is, as the query was
 	sign   signer // nil: not signed
 	via    transport
 
@@ -75,7 +76,7 @@ func (j *transferJob) run(to stream) {
 	began := s.opts.Now()
 	ctx, cancel := context.WithTimeoutCause(s.out.ctx, transferTime, errTransferTime)
 	defer cancel()
-	out := &transferOut{to: to, ctx: ctx, opt: j.opt, sign: j.sign, now: s.opts.Now}
+	out := &transferOut{to: to, ctx: ctx, opt: j.opt, padded: j.padded, sign: j.sign, now: s.opts.Now}
 	w := transferWriters.Get().(*transfer.Writer)
 	defer transferWriters.Put(w)
 	var form transferForm
@@ -185,24 +186,33 @@ func (t *transferQuery) difference(r *store.Reading, soa zones.RRset) (*transfer
 
 // transferOut is the way of a transfer's messages: each gets the OPT record, and is signed.
 type transferOut struct {
-	to   stream
-	ctx  context.Context // of who makes them
-	opt  []byte
-	sign signer
-	now  func() time.Time
-	last bool // what comes is the last message, in place of the rest, and does not wait
+	to     stream
+	ctx    context.Context // of who makes them
+	opt    []byte
+	padded bool
+	sign   signer
+	now    func() time.Time
+	last   bool // what comes is the last message, in place of the rest, and does not wait
 
 	messages, octets int
 }
 
 // room returns what send needs at the end of each message.
-func (o *transferOut) room() int {
-	n := len(o.opt)
-	if o.sign != nil {
-		n += o.sign.Len()
+func (o *transferOut) room() int { return transferRoom(o.opt, o.padded, o.sign) }
+
+func transferRoom(opt []byte, padded bool, sign signer) int {
+	n := len(opt)
+	if padded {
+		n += wire.PaddingLen + paddedRoom
+	}
+	if sign != nil {
+		n += sign.Len()
 	}
 	return n
 }
+
+// paddedRoom is left free in a message that is padded, besides, so that the blocks that a full one has are not more than fit into a record of TLS.
+const paddedRoom = transfer.MessageSize % wire.PaddingBlock
 
 // send writes a message, which has its length before it, and room behind it.
 func (o *transferOut) send(framed []byte) error {
@@ -213,6 +223,13 @@ func (o *transferOut) send(framed []byte) error {
 		}
 	}
 	framed = appendCounted(framed, frame, o.opt) // clients that have sent one look for it in each (RFC 5936 §2.2.5 lets them)
+	if o.padded {
+		behind := 0
+		if o.sign != nil {
+			behind = o.sign.Len()
+		}
+		framed = wire.PadOPT(framed, frame, len(o.opt), behind, wire.MaxSize)
+	}
 	if o.sign != nil {
 		framed = o.sign.SignAt(framed, frame, o.now())
 	}

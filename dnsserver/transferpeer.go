@@ -134,8 +134,8 @@ func (x *exchange) transferElsewhere(h store.Holding, packet []byte, t transferQ
 	tq := TransferQuery{Packet: withoutTSIG(packet, x.query.TSIG), Key: t.key, From: t.from, Room: len(opt)}
 	if x.via == overUDP {
 		tq.Only = x.reply.Limit
-	} else if sign != nil {
-		tq.Room += sign.Len()
+	} else {
+		tq.Room = transferRoom(opt, x.pads(opt), sign)
 	}
 	got, err := s.opts.DistantTransfers.Transfer(ctx, h, tq)
 	keep := false
@@ -164,7 +164,7 @@ func (x *exchange) transferElsewhere(h store.Holding, packet []byte, t transferQ
 	}
 	keep = true
 	end := func() { got.Messages.Close(); cancel(); release() }
-	x.transfer = &transferJob{server: s, query: t, opt: opt, sign: sign, via: x.via, distant: got, distantCtx: ctx, distantEnd: end}
+	x.transfer = &transferJob{server: s, query: t, opt: opt, padded: x.pads(opt), sign: sign, via: x.via, distant: got, distantCtx: ctx, distantEnd: end}
 	x.count.reply(wire.NoError, false)
 	return nil
 }

@@ -27,8 +27,9 @@ type clusterStatus struct {
 		ID              string
 		Ready, Draining bool
 		Partitions      []struct {
-			State    string
-			Position int64
+			Partition int32
+			State     string
+			Position  int64
 		}
 	}
 }
