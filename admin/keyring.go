@@ -18,6 +18,7 @@ type Keyring interface {
 	Keys() []keyring.KeyInfo
 	KeyInfo(name zones.Name) (keyring.KeyInfo, bool)
 	PutKey(ctx context.Context, key zones.TSIGKey) error
+	PutSealedKey(ctx context.Context, key keyring.KeyInfo) error
 	DeleteKey(ctx context.Context, name zones.Name) error
 	ACLs() []keyring.ACL
 	ACL(name string) (keyring.ACL, bool)
@@ -38,7 +39,7 @@ func (s *Server) keyring() (Keyring, error) {
 // fromKeyring is the problem of a change of the keyring that was not made.
 func fromKeyring(err error) error {
 	switch {
-	case errors.Is(err, keyring.ErrExists), errors.Is(err, keyring.ErrNoSecret), errors.Is(err, keyring.ErrTooMany):
+	case errors.Is(err, keyring.ErrExists), errors.Is(err, keyring.ErrNoSecret), errors.Is(err, keyring.ErrOtherSecret), errors.Is(err, keyring.ErrTooMany):
 		return newProblem(http.StatusConflict, "rejected", "%v", err)
 	case errors.Is(err, keyring.ErrNotFound):
 		return newProblem(http.StatusNotFound, "not-found", "%v", err)
@@ -56,7 +57,9 @@ type keyView struct {
 	Algorithm string     `json:"algorithm"`
 	Created   *time.Time `json:"created,omitempty"`
 	// Secret is shown once, to who has made the key.
-	Secret  string `json:"secret,omitempty"`
+	Secret string `json:"secret,omitempty"`
+	// Sealed is shown to who asks for it, to bring the key into another namespace that has the same secret.
+	Sealed  string `json:"sealed,omitempty"`
 	Problem string `json:"problem,omitempty"`
 }
 
@@ -64,9 +67,14 @@ func viewKey(k keyring.KeyInfo) keyView {
 	return keyView{Name: k.Name.String(), Algorithm: zones.TSIGAlgorithmText(k.Algorithm), Created: timeOrNil(k.Created), Problem: k.Problem}
 }
 
-// getKeys lists the TSIG keys, without their secrets.
+// getKeys lists the TSIG keys, without their secrets, but with these sealed for who asks for that.
 func (s *Server) getKeys(w http.ResponseWriter, r *http.Request) error {
-	if _, err := queryOf(r); err != nil {
+	query, err := queryOf(r, "sealed")
+	if err != nil {
+		return err
+	}
+	sealed, err := flagOf(query, "sealed")
+	if err != nil {
 		return err
 	}
 	ring, err := s.keyring()
@@ -77,13 +85,16 @@ func (s *Server) getKeys(w http.ResponseWriter, r *http.Request) error {
 	shown := make([]keyView, len(list))
 	for i, k := range list {
 		shown[i] = viewKey(k)
+		if sealed {
+			shown[i].Sealed = k.Sealed
+		}
 	}
 	return writeJSON(w, http.StatusOK, struct {
 		Keys []keyView `json:"keys"`
 	}{shown})
 }
 
-// postKeys makes a key, with the secret that is given or one of its own, and shows it.
+// postKeys makes a key, with the secret that is given or one of its own, and shows it; or takes one of another namespace, sealed.
 func (s *Server) postKeys(w http.ResponseWriter, r *http.Request) error {
 	if _, err := queryOf(r); err != nil {
 		return err
@@ -97,12 +108,19 @@ func (s *Server) postKeys(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	f := &form{}
-	key := f.key(body)
+	key, sealed := f.key(body)
 	if err := f.err(); err != nil {
 		return err
 	}
 	ctx, cancel := contextWithin(r, s.opts.Limits.PublishTimeout)
 	defer cancel()
+	if sealed != nil {
+		if err := ring.PutSealedKey(ctx, *sealed); err != nil {
+			return fromKeyring(err)
+		}
+		s.log.Info().Stringer("key", sealed.Name).Msg("a TSIG key was taken from another namespace")
+		return writeJSON(w, http.StatusCreated, viewKey(*sealed))
+	}
 	if err := ring.PutKey(ctx, key); err != nil {
 		return fromKeyring(err)
 	}
@@ -114,8 +132,8 @@ func (s *Server) postKeys(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusCreated, shown)
 }
 
-// key reads a new key. What is wrong with its secret is told without it.
-func (f *form) key(body value) (key zones.TSIGKey) {
+// key reads a new key, or one of another namespace. What is wrong with its secret is told without it.
+func (f *form) key(body value) (key zones.TSIGKey, sealed *keyring.KeyInfo) {
 	o := f.object(body)
 	v, ok := o.required("name")
 	if key.Name, ok = o.name(v, ok, zones.Root); ok && key.Name == zones.Root {
@@ -140,12 +158,26 @@ func (f *form) key(body value) (key zones.TSIGKey) {
 		}
 		key.Secret = secret
 	}
+	v, ok = o.optional("sealed")
+	if text, ok := o.text(v, ok); ok {
+		sealed = &keyring.KeyInfo{Name: key.Name, Algorithm: key.Algorithm, Sealed: text}
+		if given {
+			o.add(v.at, "is there beside a secret")
+		}
+		v, ok := o.optional("created")
+		if text, ok := o.text(v, ok); ok {
+			var err error
+			if sealed.Created, err = time.Parse(time.RFC3339, text); err != nil {
+				o.add(v.at, "want a time, such as 2026-01-02T03:04:05Z")
+			}
+		}
+	}
 	o.end()
 	if !given {
 		key.Secret = make([]byte, max(zones.TSIGHashLen(key.Algorithm), zones.MinTSIGSecret))
 		rand.Read(key.Secret) // never fails
 	}
-	return key
+	return key, sealed
 }
 
 // keyNameOf reads {key}.

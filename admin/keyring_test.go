@@ -1,13 +1,16 @@
 package admin
 
 import (
+	"encoding/json"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/rs/zerolog"
 
 	"balefire/replication/keyring"
+	"balefire/zones"
 )
 
 // withKeyring gives the server a keyring over the node's own control topic.
@@ -58,6 +61,34 @@ func TestTSIGKeys(t *testing.T) {
 	r.must(http.StatusNotFound, "GET", path+"/a.example.", "")
 	r.must(http.StatusUnauthorized, "GET", path, "", "Authorization: none")
 
+	// Into another namespace with the same secret, and into one with another.
+	var told struct {
+		Keys []struct{ Name, Algorithm, Created, Sealed string }
+	}
+	if err := json.Unmarshal(r.must(http.StatusOK, "GET", path+"?sealed=true", "").body, &told); err != nil || len(told.Keys) != 1 || told.Keys[0].Sealed == "" {
+		t.Fatalf("%+v, %v", told, err)
+	}
+	body, err := json.Marshal(told.Keys[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	body = []byte(strings.NewReplacer(`"Name"`, `"name"`, `"Algorithm"`, `"algorithm"`, `"Created"`, `"created"`, `"Sealed"`, `"sealed"`).Replace(string(body)))
+	fresh := withKeyring(t, []byte(strings.Repeat("k", keyring.SecretLen)))
+	for range 2 {
+		if a := fresh.must(http.StatusCreated, "POST", path, string(body)); strings.Contains(string(a.body), "secret") || strings.Contains(string(a.body), "sealed") {
+			t.Errorf("%s", a.body)
+		}
+	}
+	if got := fresh.must(http.StatusOK, "GET", path+"?sealed=true", "").body; string(got) != string(r.must(http.StatusOK, "GET", path+"?sealed=true", "").body) {
+		t.Errorf("moved: %s", got)
+	}
+	fresh.must(http.StatusUnprocessableEntity, "POST", path, strings.Replace(string(body), "{", `{"secret":"MDEyMzQ1Njc=",`, 1))
+	fresh.must(http.StatusUnprocessableEntity, "POST", path, `{"name":"c.","created":"2026-01-02T03:04:05Z"}`)
+	other := withKeyring(t, []byte(strings.Repeat("o", keyring.SecretLen)))
+	if a := other.must(http.StatusConflict, "POST", path, string(body)); !strings.Contains(string(a.body), "secrets.key-file") {
+		t.Errorf("under another secret: %s", a.body)
+	}
+
 	none := withKeyring(t)
 	if a := none.must(http.StatusConflict, "POST", path, `{"name":"a."}`); !strings.Contains(string(a.body), "secrets.key-file") {
 		t.Errorf("without a secret: %s", a.body)
@@ -107,4 +138,29 @@ func TestACLs(t *testing.T) {
 	r.must(http.StatusNotFound, "DELETE", path+"/x", "")
 	r.must(http.StatusNoContent, "DELETE", path+"/office", "")
 	r.must(http.StatusUnauthorized, "DELETE", path+"/office", "", "Authorization: none")
+}
+
+// TestSettingsDigest: zones whose settings are the same have the same digest, however they came to be so.
+func TestSettingsDigest(t *testing.T) {
+	transfer := zones.Grant{Deeds: zones.DeedTransfer, Key: zones.MustParseName("key.")}
+	update := zones.Grant{Deeds: zones.DeedUpdate, Key: zones.MustParseName("key.")}
+	both := transfer
+	both.Deeds |= zones.DeedUpdate
+	want := settingsDigest(zones.ZoneSettings{Grants: []zones.Grant{transfer, update}})
+	for _, grants := range [][]zones.Grant{{update, transfer}, {both}} {
+		if got := settingsDigest(zones.ZoneSettings{Grants: grants}); got != want {
+			t.Errorf("%+v: %s, want %s", grants, got, want)
+		}
+	}
+	remote := []zones.Remote{{Addr: netip.MustParseAddrPort("192.0.2.1:53")}}
+	seen := map[string]bool{want: true}
+	for _, other := range []zones.ZoneSettings{
+		{}, {Frozen: true}, {SerialPolicy: zones.SerialKeep}, {Primaries: remote}, {Notify: remote}, {Grants: []zones.Grant{transfer}}, {Grants: []zones.Grant{update}},
+	} {
+		if got := settingsDigest(other); seen[got] {
+			t.Errorf("%+v has the digest of another", other)
+		} else {
+			seen[got] = true
+		}
+	}
 }

@@ -2,6 +2,9 @@ package admin
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -66,6 +69,21 @@ func showSettings(s zones.ZoneSettings) settingsInfo {
 		AllowTransfer: showGrants(s.Grants, zones.DeedTransfer), AllowUpdate: showGrants(s.Grants, zones.DeedUpdate),
 		AllowNotify: showGrants(s.Grants, zones.DeedNotify),
 	}
+}
+
+// settingsDigest is the same for settings that are shown, and so taken, as the same: in which order the grants of different deeds were made does
+// not matter.
+func settingsDigest(s zones.ZoneSettings) string {
+	all, err := json.Marshal(struct {
+		Policy string
+		Frozen bool
+		settingsInfo
+	}{s.SerialPolicy.String(), s.Frozen, showSettings(s)})
+	if err != nil {
+		return "" // it is texts and numbers: this is not reached
+	}
+	sum := sha256.Sum256(all)
+	return hex.EncodeToString(sum[:16])
 }
 
 func showRemotes(remotes []zones.Remote) []remoteInfo {

@@ -29,6 +29,8 @@ type zoneInfo struct {
 	Position     string    `json:"position"`
 	ChangedAt    time.Time `json:"changed_at"`
 	Frozen       bool      `json:"frozen"`
+	// SettingsDigest is the same for zones with the same settings.
+	SettingsDigest string `json:"settings_digest"`
 	// Of secondary zones.
 	Standing    string     `json:"standing,omitempty"`
 	ConfirmedAt *time.Time `json:"confirmed_at,omitempty"`
@@ -40,7 +42,7 @@ func showZone(z store.ZoneInfo) zoneInfo {
 		Name: z.Apex.String(), Serial: uint32(z.Serial), SerialPolicy: z.Settings.SerialPolicy.String(),
 		RRsets: z.RRsets, Records: z.Records, Octets: z.Octets, Delegations: z.Delegations, Signed: z.Signed, NSEC3: z.NSEC3,
 		Digest: z.Digest.String(), Position: z.Changed.String(), ChangedAt: z.ChangedAt,
-		Frozen: z.Settings.Frozen, Standing: standing, ConfirmedAt: confirmed,
+		Frozen: z.Settings.Frozen, SettingsDigest: settingsDigest(z.Settings), Standing: standing, ConfirmedAt: confirmed,
 	}
 }
 

@@ -68,7 +68,7 @@ func (x *exchange) serveTransfer(packet []byte, from netip.Addr, dst []byte) []b
 	defer h.Release()
 	switch {
 	case h.Status == store.Unavailable:
-		return x.refuse(dst, wire.ServFail, wire.EDENotReady)
+		return x.unavailable(dst, h.Err)
 	case h.Status == store.NotHosted || h.Apex != q.Name:
 		return x.refuse(dst, wire.NotAuth, wire.EDENotAuthoritative)
 	case h.Status == store.Elsewhere:
@@ -117,6 +117,9 @@ func (s *Server) readFor(t *transferQuery) (*store.Reading, *refusal) {
 	case errors.Is(err, store.ErrNoZone):
 		return nil, &refusal{wire.NotAuth, wire.EDENotAuthoritative}
 	case err != nil:
+		return nil, &refusal{wire.ServFail, wire.EDENotReady}
+	case !reading.Info.Standing.Served(): // since it was found, or since the transfer was granted
+		reading.Close()
 		return nil, &refusal{wire.ServFail, wire.EDENotReady}
 	}
 	if !s.allows(zones.DeedTransfer, t.apex, reading.Info.Settings, t.key, t.from) {

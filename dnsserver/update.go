@@ -93,6 +93,8 @@ func (s *Server) findUpdated(ctx context.Context, m Message) Result {
 	h := s.opts.Zones.Find(asked.Zone, zones.TypeSOA)
 	h.Release()
 	switch {
+	case errors.Is(h.Err, store.ErrExpired):
+		return Result{RCode: wire.ServFail, Why: wire.EDEInvalidData, Text: "the zone has expired"}
 	case h.Status == store.Unavailable:
 		return unready("the zone can't be read now")
 	case h.Status == store.NotHosted, h.Apex != asked.Zone, asked.Class != update.ClassIN:

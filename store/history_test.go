@@ -131,7 +131,9 @@ func TestSinceOverStanding(t *testing.T) {
 	s, p := storetest.Open(t, storetest.Options(t, t.TempDir()))
 	var l storetest.Log
 	add := func(cs *zones.ChangeSet) { apply(t, p, l.From(l.Add(t, cs))) }
-	primary := func(ops ...zones.Op) { add(storetest.From(zones.SourcePrimary, storetest.Change("second.test.", ops...))) }
+	primary := func(ops ...zones.Op) {
+		add(storetest.From(zones.SourcePrimary, storetest.Change("second.test.", ops...)))
+	}
 	www := func(serial uint32, address string) []zones.Op {
 		return []zones.Op{
 			zones.OpPutRRset{RRset: storetest.Apex("second.test.", serial)[1]},

@@ -54,6 +54,8 @@ var (
 	ErrNoSecret = errors.New("the namespace's secret is not given (secrets.key-file)")
 	ErrTooMany  = errors.New("there are as many as there may be")
 	ErrNotValid = errors.New("not valid")
+	// ErrOtherSecret is of a key that this namespace can't use.
+	ErrOtherSecret = errors.New("it was sealed under a secret that is not in secrets.key-file, or was changed since")
 )
 
 // Every node has all of them in memory, and its copy of the control topic is one file.
@@ -209,6 +211,8 @@ func (r *Ring) Key(name zones.Name) (zones.TSIGKey, bool) {
 type KeyInfo struct {
 	Name, Algorithm zones.Name
 	Created         time.Time
+	// Sealed is its secret, sealed under the namespace's, in base64: of use to nobody without that, and to another namespace that has it.
+	Sealed string
 	// Problem says why the key can't be used; "" when it can.
 	Problem string
 }
@@ -235,10 +239,42 @@ func (r *Ring) KeyInfo(name zones.Name) (KeyInfo, bool) {
 // PutKey makes a key known in the namespace. The errors are Put's, and those of this package, after which nothing was changed. Of two nodes that make the
 // same key at once, the last one's counts.
 func (r *Ring) PutKey(ctx context.Context, key zones.TSIGKey) error {
-	failed := func(err error) error { return fmt.Errorf("TSIG key %s: %w", key.Name, err) }
 	if err := key.Check(); err != nil {
-		return failed(fmt.Errorf("%w: %w", ErrNotValid, err))
+		return fmt.Errorf("TSIG key %s: %w: %w", key.Name, ErrNotValid, err)
 	}
+	return r.putKey(ctx, key.Name, func() (*keyRecord, error) {
+		first, err := r.firstSealer()
+		if err != nil {
+			return nil, err
+		}
+		sealed := sealKey(key, first, time.Now())
+		return &sealed, nil
+	})
+}
+
+// PutSealedKey makes known a key of another namespace that has the same secret, as KeyInfo tells of it there. It is no error that it is there already. The
+// errors are PutKey's, and ErrOtherSecret.
+func (r *Ring) PutSealedKey(ctx context.Context, key KeyInfo) error {
+	if key.Name == "" || key.Name == zones.Root || zones.TSIGHashLen(key.Algorithm) == 0 {
+		return fmt.Errorf("TSIG key %s: %w: want a name and an algorithm", key.Name, ErrNotValid)
+	}
+	record := keyRecord{V: recordVersion, Name: key.Name.String(), Algorithm: key.Algorithm.String(), Created: key.Created.UTC().Truncate(time.Second), Sealed: key.Sealed}
+	err := r.putKey(ctx, key.Name, func() (*keyRecord, error) {
+		r.mu.Lock()
+		sealers := r.sealers
+		r.mu.Unlock()
+		held := heldKey{TSIGKey: zones.TSIGKey{Name: key.Name, Algorithm: key.Algorithm}, sealed: key.Sealed}
+		return &record, held.open(sealers)
+	})
+	if there, ok := r.KeyInfo(key.Name); errors.Is(err, ErrExists) && ok && there.Algorithm == key.Algorithm && there.Sealed == key.Sealed {
+		return nil
+	}
+	return err
+}
+
+// putKey publishes the record of a key that is not there.
+func (r *Ring) putKey(ctx context.Context, name zones.Name, begin func() (*keyRecord, error)) error {
+	failed := func(err error) error { return fmt.Errorf("TSIG key %s: %w", name, err) }
 	done, err := r.change(ctx)
 	if err != nil {
 		return failed(err)
@@ -246,17 +282,16 @@ func (r *Ring) PutKey(ctx context.Context, key zones.TSIGKey) error {
 	defer done()
 	s := r.current.Load()
 	switch {
-	case s.keys[key.Name] != nil:
+	case s.keys[name] != nil:
 		return failed(ErrExists)
 	case len(s.keys) >= maxKeys:
 		return failed(fmt.Errorf("%w: %d", ErrTooMany, maxKeys))
 	}
-	first, err := r.firstSealer()
+	record, err := begin()
 	if err != nil {
 		return failed(err)
 	}
-	record := sealKey(key, first, time.Now())
-	if err := r.put(ctx, keyPrefix+key.Name.String(), record); err != nil {
+	if err := r.put(ctx, keyPrefix+name.String(), record); err != nil {
 		return failed(err)
 	}
 	return nil

@@ -248,6 +248,56 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestSealedKeysMove: a key goes into another namespace sealed, if that has the same secret, and is never taken for another.
+func TestSealedKeysMove(t *testing.T) {
+	ctx := t.Context()
+	old := ring(t, newTopic(), secret(1))
+	key := testKey("transfer.example.")
+	if err := old.PutKey(ctx, key); err != nil {
+		t.Fatal(err)
+	}
+	told, _ := old.KeyInfo(key.Name)
+	c := newTopic()
+	fresh := ring(t, c, secret(2), secret(1))
+	for range 2 { // the second time it is there already
+		if err := fresh.PutSealedKey(ctx, told); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, ok := fresh.Key(key.Name); !ok || !bytes.Equal(got.Secret, key.Secret) || got.Algorithm != key.Algorithm {
+		t.Errorf("got %v, %v", got.Name, ok)
+	}
+	if got, _ := fresh.KeyInfo(key.Name); got != told {
+		t.Errorf("told %+v, was %+v", got, told)
+	}
+	for what, test := range map[string]struct {
+		change func(*KeyInfo)
+		want   error
+	}{
+		"under another name":      {func(k *KeyInfo) { k.Name = name("other.example.") }, ErrOtherSecret},
+		"as another algorithm":    {func(k *KeyInfo) { k.Name, k.Algorithm = name("other.example."), zones.HMACSHA512 }, ErrOtherSecret},
+		"changed":                 {func(k *KeyInfo) { k.Name, k.Sealed = name("other.example."), k.Sealed[:len(k.Sealed)-4]+"AAA=" }, ErrOtherSecret},
+		"in the place of another": {func(k *KeyInfo) { k.Sealed = "AAAA" }, ErrExists},
+		"without a name":          {func(k *KeyInfo) { k.Name = "" }, ErrNotValid},
+		"without an algorithm":    {func(k *KeyInfo) { k.Algorithm = "" }, ErrNotValid},
+	} {
+		k := told
+		test.change(&k)
+		if err := fresh.PutSealedKey(ctx, k); !errors.Is(err, test.want) {
+			t.Errorf("%s: %v, want %v", what, err, test.want)
+		}
+	}
+	if len(c.records) != 1 || len(fresh.Keys()) != 1 {
+		t.Errorf("%d records, %d keys", len(c.records), len(fresh.Keys()))
+	}
+	if err := ring(t, newTopic(), secret(3)).PutSealedKey(ctx, told); !errors.Is(err, ErrOtherSecret) {
+		t.Errorf("where the secret is another: %v", err)
+	}
+	if err := ring(t, newTopic()).PutSealedKey(ctx, told); !errors.Is(err, ErrNoSecret) {
+		t.Errorf("where there is no secret: %v", err)
+	}
+}
+
 func TestWithoutSecret(t *testing.T) {
 	ctx := t.Context()
 	c := newTopic()

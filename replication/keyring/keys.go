@@ -28,11 +28,12 @@ type keyRecord struct {
 type heldKey struct {
 	zones.TSIGKey
 	created time.Time
+	sealed  string // as it is in the topic
 	problem string
 }
 
 func (k *heldKey) info() KeyInfo {
-	return KeyInfo{Name: k.Name, Algorithm: k.Algorithm, Created: k.created, Problem: k.problem}
+	return KeyInfo{Name: k.Name, Algorithm: k.Algorithm, Created: k.created, Sealed: k.sealed, Problem: k.problem}
 }
 
 // sealKey makes the record of a key.
@@ -82,19 +83,20 @@ func readKey(topicKey string, value []byte, sealers []*sealer) (*heldKey, error)
 	if err != nil {
 		return nil, err
 	}
-	k := &heldKey{TSIGKey: zones.TSIGKey{Name: name, Algorithm: algorithm}, created: r.Created.UTC().Truncate(time.Second)}
-	err = k.open(r.Sealed, sealers)
+	k := &heldKey{TSIGKey: zones.TSIGKey{Name: name, Algorithm: algorithm}, created: r.Created.UTC().Truncate(time.Second), sealed: r.Sealed}
+	err = k.open(sealers)
 	if err != nil {
 		k.problem = err.Error()
 	}
 	return k, err
 }
 
-func (k *heldKey) open(sealed string, sealers []*sealer) error {
+// open opens the sealed secret.
+func (k *heldKey) open(sealers []*sealer) error {
 	if len(sealers) == 0 {
 		return ErrNoSecret
 	}
-	octets, err := base64.StdEncoding.DecodeString(sealed)
+	octets, err := base64.StdEncoding.DecodeString(k.sealed)
 	if err != nil {
 		return errors.New("the sealed secret is not base64")
 	}
@@ -111,5 +113,5 @@ func (k *heldKey) open(sealed string, sealers []*sealer) error {
 		k.TSIGKey = opened
 		return nil
 	}
-	return errors.New("it was sealed under a secret that is not in secrets.key-file, or was changed since")
+	return ErrOtherSecret
 }
