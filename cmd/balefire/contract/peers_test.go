@@ -232,15 +232,7 @@ loglevel=5
 }
 
 // serial asks for a zone's serial.
-func (p *peer) serial(zone string) (uint32, bool) {
-	client := &dns.Client{Timeout: 2 * time.Second}
-	reply, _, err := client.Exchange(new(dns.Msg).SetQuestion(zone, dns.TypeSOA), p.addr)
-	if err != nil || reply.Rcode != 0 || !reply.Authoritative || len(reply.Answer) != 1 {
-		return 0, false
-	}
-	soa, ok := reply.Answer[0].(*dns.SOA)
-	return soa.Serial, ok
-}
+func (p *peer) serial(zone string) (uint32, bool) { return serialAt(p.addr, zone) }
 
 // follow waits until all peers have a serial of a zone.
 func follow(t *testing.T, all []*peer, zone string, want uint32) {

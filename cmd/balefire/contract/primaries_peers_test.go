@@ -238,7 +238,7 @@ func (p *primary) comes(t *testing.T, n node, serial uint32) {
 }
 
 // served is the serial of the zone here.
-func (p *primary) served(n node) (uint32, bool) { return (&peer{addr: n.DNS}).serial(p.zone) }
+func (p *primary) served(n node) (uint32, bool) { return serialAt(n.DNS, p.zone) }
 
 // TestOtherServersAsPrimaries: NSD, Knot, BIND, BIND over TLS and PowerDNS, side by side, are primaries, each with a key of its own. Their zones come, whatever
 // they are changed to follows within moments of their NOTIFYs, as differences from those that have them, and is then here record for record. What
