@@ -23,7 +23,7 @@ import (
 )
 
 // waitLimit ends a test that waits for what never comes.
-const waitLimit = 20 * time.Second
+const waitLimit = time.Minute
 
 // exampleZone is served by most tests.
 const exampleZone = `

@@ -46,8 +46,7 @@ func TestSignedTransfers(t *testing.T) {
 	})
 	encoded := base64.StdEncoding.EncodeToString([]byte(secret))
 	for what, s := range map[string]*Server{"here": p.Server, "elsewhere": front} {
-		var tr dns.Transfer
-		tr.TsigSecret = map[string]string{name.String(): encoded}
+		tr := dns.Transfer{DialTimeout: waitLimit, ReadTimeout: waitLimit, WriteTimeout: waitLimit, TsigSecret: map[string]string{name.String(): encoded}}
 		q := axfr("heavy.org.").SetTsig(name.String(), dns.HmacSHA256, 300, p.opts.Now().Unix())
 		in, err := tr.In(q, s.testAddr())
 		if err != nil {
@@ -70,7 +69,7 @@ func TestSignedTransfers(t *testing.T) {
 		ask := func(network string, key tsig.Key, m *dns.Msg) *dns.Msg {
 			t.Helper()
 			algorithm := map[zones.Name]string{zones.HMACSHA256: dns.HmacSHA256, zones.HMACSHA512: dns.HmacSHA512}[key.Algorithm]
-			client := &dns.Client{Net: network, TsigSecret: map[string]string{key.Name.String(): encoded}}
+			client := &dns.Client{Net: network, Timeout: waitLimit, TsigSecret: map[string]string{key.Name.String(): encoded}}
 			got, _, err := client.Exchange(m.SetTsig(key.Name.String(), algorithm, 300, p.opts.Now().Unix()), s.testAddr())
 			if err != nil || got.IsTsig() == nil {
 				t.Fatalf("%s over %s: %v %v", what, network, err, got)
