@@ -53,6 +53,7 @@ var parts = []struct {
 	{[]string{"cores"}, (*bench).cores},
 	{[]string{"zones"}, (*bench).fleet},
 	{[]string{"writes"}, (*bench).writes},
+	{[]string{"updates"}, (*bench).updates},
 	{[]string{"large"}, (*bench).registry},
 	{[]string{"gc"}, (*bench).collection},
 }
@@ -61,7 +62,7 @@ func main() {
 	var s settings
 	var echo string
 	flag.StringVar(&program, "balefire", program, "the program to measure")
-	flag.StringVar(&s.parts, "parts", "udp|tcp|tls|cores|zones|writes|large", "what to measure: udp, tcp, tls, cores, zones, writes, large, and of Balefire alone own, apply, gc, and cold, for more zones than fit into memory")
+	flag.StringVar(&s.parts, "parts", "udp|tcp|tls|cores|zones|writes|updates|large", "what to measure: udp, tcp, tls, cores, zones, writes, updates, large, and of Balefire alone own, apply, gc, and cold, for more zones than fit into memory")
 	flag.StringVar(&s.servers, "servers", "", "only servers whose names begin with one of these, as in NSD|Knot; Balefire and the floor always")
 	flag.StringVar(&s.parent, "dir", "", "directory for zones and servers, removed afterwards (default: one for temporary files)")
 	flag.IntVar(&s.names, "names", 100_000, "names in the large zone")

@@ -52,7 +52,7 @@ func (b *bench) ownChanges(ctx context.Context, s *server) error {
 	t := &table{title: "Changes through the API (embedded log, each one synced to disk)", head: []string{"what", "figure"}}
 	for _, clients := range []int{1, b.clients} {
 		progress("changes by %d clients", clients)
-		got, err := changes(ctx, s, clients, 1, clients, 3*time.Second)
+		got, err := changes(ctx, s, newWriter, clients, 1, clients, 3*time.Second)
 		if err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,11 +24,36 @@ func writtenApex(i int) string { return fmt.Sprintf("w%d.test.", i) }
 // writes measures changes by many clients at once, through the API or by updates, whichever a server has. Servers and clients share
 // all processors, and each server does what it is shipped to do about the disk.
 func (b *bench) writes(ctx context.Context) error {
+	var able []peer
+	for _, p := range peers {
+		if _, ok := p.(writable); ok {
+			able = append(able, p)
+		}
+	}
+	return b.written(ctx, "changes", able, "", newWriter)
+}
+
+// newWriter returns a client of the sort that a server has.
+func newWriter(s *server) (writer, error) {
+	p, ok := s.peer.(writable)
+	if !ok {
+		return nil, fmt.Errorf("%s takes no changes", s.name)
+	}
+	return p.writer(s)
+}
+
+// updates measures updates of RFC 2136 by many clients at once, each signed with a key, as nsupdate sends them. All else is as in writes.
+func (b *bench) updates(ctx context.Context) error {
+	return b.written(ctx, "updates", []peer{balefire{}, knot{}, bind{}}, updateKey, newSignedUpdater)
+}
+
+// written has clients write to servers, which demand a key for that, or none.
+func (b *bench) written(ctx context.Context, what string, able []peer, key string, open func(*server) (writer, error)) error {
 	dir := filepath.Join(b.dir, "written")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	s := site{cpu: -1, updates: true}
+	s := site{cpu: -1, updates: true, updateKey: key}
 	for i := range writtenZones {
 		z, err := writeLarge(dir, writtenApex(i), writtenNames)
 		if err != nil {
@@ -36,19 +62,13 @@ func (b *bench) writes(ctx context.Context) error {
 		s.zones = append(s.zones, z)
 		s.probes = append(s.probes, host(1)+"."+z.apex)
 	}
-	var able []peer
-	for _, p := range peers {
-		if _, ok := p.(writable); ok {
-			able = append(able, p)
-		}
-	}
 	c, err := b.contend(ctx, s, able)
 	defer c.stop()
 	if err != nil {
 		return err
 	}
 	for _, how := range []struct{ clients, zones int }{{1, 1}, {b.clients, 1}, {b.clients, writtenZones}} {
-		if err := c.writeTable(ctx, how.clients, how.zones); err != nil {
+		if err := c.writeTable(ctx, what, open, how.clients, how.zones); err != nil {
 			return err
 		}
 	}
@@ -56,42 +76,42 @@ func (b *bench) writes(ctx context.Context) error {
 }
 
 // writeTable measures changes of so many zones by so many clients.
-func (c *contest) writeTable(ctx context.Context, clients, zones int) error {
+func (c *contest) writeTable(ctx context.Context, what string, open func(*server) (writer, error), clients, zones int) error {
 	t := &table{
-		title: fmt.Sprintf("Changes; clients: %d, zones: %d of %d names each", clients, zones, writtenNames),
-		head:  []string{"server", "changes/s", "spread", "p50 ms", "p99 ms", "CPU ms of the server for each"},
+		title: fmt.Sprintf("%s; clients: %d, zones: %d of %d names each", strings.ToUpper(what[:1])+what[1:], clients, zones, writtenNames),
+		head:  []string{"server", what + "/s", "spread", "p50 ms", "p99 ms", "CPU ms of the server for each", "own memory MB, at most"},
 		notes: slices.Clone(c.notes),
 	}
 	progress("%s", t.title)
 	all, err := c.measure(ctx, t, slices.Repeat([]bool{true}, len(c.servers)), func(r *result, _, round int) error {
-		return r.slice(t, func() (load.Tally, error) { return changes(ctx, r.server, clients, zones, round, 2*c.slice) })
+		return r.slice(t, func() (load.Tally, error) { return changes(ctx, r.server, open, clients, zones, round, 2*c.slice) })
 	})
 	if err != nil {
 		return err
 	}
 	for i, r := range all {
 		if r == nil {
-			t.row(c.servers[i].name, none, none, none, none, none)
+			t.row(c.servers[i].name, none, none, none, none, none, none)
 			continue
 		}
+		memory, err := r.server.highest()
+		if err != nil {
+			return err
+		}
 		t.row(r.server.name, fmt.Sprintf("%.0f", r.rate.median()), r.rate.spread(0), fmt.Sprintf("%.1f", r.p50.median()/1000),
-			fmt.Sprintf("%.1f", r.p99.median()/1000), fmt.Sprintf("%.2f", r.cost.median()/1000))
+			fmt.Sprintf("%.1f", r.p99.median()/1000), fmt.Sprintf("%.2f", r.cost.median()/1000), megabytes(memory))
 	}
 	return t.write(os.Stdout)
 }
 
 // changes has clients change zones for a while, client k zone k modulo how many there are.
-func changes(ctx context.Context, s *server, clients, zones, round int, length time.Duration) (load.Tally, error) {
-	p, ok := s.peer.(writable)
-	if !ok {
-		return load.Tally{}, fmt.Errorf("%s takes no changes", s.name)
-	}
+func changes(ctx context.Context, s *server, open func(*server) (writer, error), clients, zones, round int, length time.Duration) (load.Tally, error) {
 	tallies, errs := make([]load.Tally, clients), make([]error, clients)
 	begin := time.Now()
 	var all sync.WaitGroup
 	for k := range clients {
 		all.Go(func() {
-			w, err := p.writer(s)
+			w, err := open(s)
 			if err != nil {
 				errs[k] = err
 				return

@@ -44,8 +44,24 @@ func (b balefire) prepare(ctx context.Context, s *server, site site) error {
 	if err := importZones(ctx, s, site.zones); err != nil {
 		return err
 	}
+	if site.updateKey != "" {
+		if err := grantUpdates(ctx, s, site.updateKey); err != nil {
+			return err
+		}
+	}
 	s.peak, err = s.highest()
 	return err
+}
+
+// grantUpdates makes the key known, and lets it update all zones.
+func grantUpdates(ctx context.Context, s *server, key string) error {
+	c := newClient(s)
+	body := fmt.Appendf(nil, `{"name":%q,"algorithm":"hmac-sha256","secret":%q}`, key, updateSecret)
+	if err := c.call(ctx, "POST", "/v1/tsig-keys", "application/json", bytes.NewReader(body), nil); err != nil {
+		return err
+	}
+	body = fmt.Appendf(nil, `{"allow":["update"],"key":%q}`, key)
+	return c.call(ctx, "PUT", "/v1/acls/bench", "application/json", bytes.NewReader(body), nil)
 }
 
 func (b balefire) start(_ context.Context, s *server, site site) error { return b.serve(s, site) }

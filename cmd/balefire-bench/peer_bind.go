@@ -12,8 +12,12 @@ type bind struct{}
 func (bind) about() (string, []string) { return "BIND", []string{"named", "-v"} }
 
 func (bind) start(_ context.Context, s *server, site site) error {
-	update := ""
-	if site.updates {
+	update, updateClause := "", ""
+	switch {
+	case site.updateKey != "":
+		update = fmt.Sprintf(" allow-update { key \"%s\"; };", site.updateKey)
+		updateClause = fmt.Sprintf("key \"%s\" { algorithm hmac-sha256; secret \"%s\"; };", site.updateKey, updateSecret)
+	case site.updates:
 		update = " allow-update { 127.0.0.1; };"
 	}
 	var zones strings.Builder
@@ -58,7 +62,7 @@ func (bind) start(_ context.Context, s *server, site site) error {
 logging { channel errors { stderr; severity error; }; category default { errors; }; };
 %[4]s
 controls { inet 127.0.0.1 port %[5]d allow { 127.0.0.1; } keys { "bench"; }; };
-%[6]s`, s.addr.Port(), s.dir, max(150, site.connections), key, s.control.Port(), zones.String(), secure)
+%[6]s`, s.addr.Port(), s.dir, max(150, site.connections), key+"\n"+updateClause, s.control.Port(), zones.String(), secure)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strings"
 )
@@ -16,9 +17,13 @@ func (knot) start(_ context.Context, s *server, site site) error {
 	for _, z := range site.zones {
 		zones.WriteString("  - domain: " + z.bare() + "\n    file: \"" + z.file + "\"\n")
 	}
-	journal, acl := "none", ""
+	journal, acl, key, who := "none", "", "", "address: 127.0.0.1"
 	if site.updates {
 		journal, acl = "changes", "    acl: local\n"
+	}
+	if site.updateKey != "" {
+		key = fmt.Sprintf("key:\n  - id: %s\n    algorithm: hmac-sha256\n    secret: %s\n", site.updateKey, updateSecret)
+		who = "key: " + site.updateKey
 	}
 	if err := os.MkdirAll(s.path("db"), 0o755); err != nil {
 		return err
@@ -38,9 +43,9 @@ database:
 log:
   - target: stderr
     any: error
-acl:
+%[7]sacl:
   - id: local
-    address: 127.0.0.1
+    %[8]s
     action: update
 template:
   - id: default
@@ -50,7 +55,7 @@ template:
     journal-content: %[4]s
     semantic-checks: off
 %[5]szone:
-%[6]s`, s.addr.Port(), s.dir, max(100, site.connections), journal, acl, zones.String())
+%[6]s`, s.addr.Port(), s.dir, max(100, site.connections), journal, acl, zones.String(), key, who)
 	if err != nil {
 		return err
 	}

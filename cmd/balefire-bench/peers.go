@@ -34,6 +34,7 @@ type site struct {
 	cpu         int      // the processor to pin it to; −1 for any
 	connections int      // how many TCP connections at once it must stand
 	updates     bool     // its zones may be changed while it runs
+	updateKey   string   // the name of the key that updates must be signed with, whose secret is updateSecret; "" for none
 	cert, key   string   // files for TLS; empty for none
 	hot         string   // Balefire's memory for zones, as its option has it; "" for the default
 	warm        bool     // Balefire is to have all zones in memory

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"time"
 
@@ -65,15 +66,30 @@ func (bind) writer(s *server) (writer, error) { return newUpdater(s) }
 
 func (knot) writer(s *server) (writer, error) { return newUpdater(s) }
 
-// updater sends updates of RFC 2136 over UDP, as nsupdate does.
-type updater struct{ conn *dns.Conn }
+// The key for updates is for this run and this machine's loopback only.
+const (
+	updateKey    = "update.bench."
+	updateSecret = "dXBkYXRlcy11cGRhdGVzLXVwZGF0ZXMtdXBkYXRlcw=="
+)
 
-func newUpdater(s *server) (writer, error) {
-	conn, err := dns.DialTimeout("udp4", s.addr.String(), time.Second)
+// updater sends updates of RFC 2136 over UDP, as nsupdate does.
+type updater struct {
+	conn   net.Conn
+	signed bool
+	answer [dns.MinMsgSize]byte
+}
+
+func newUpdater(s *server) (writer, error) { return dialUpdater(s, false) }
+
+// newSignedUpdater returns one that signs what it sends, and believes only answers that are signed.
+func newSignedUpdater(s *server) (writer, error) { return dialUpdater(s, true) }
+
+func dialUpdater(s *server, signed bool) (writer, error) {
+	conn, err := net.Dial("udp4", s.addr.String())
 	if err != nil {
 		return nil, err
 	}
-	return &updater{conn}, nil
+	return &updater{conn: conn, signed: signed}, nil
 }
 
 // updateMessage replaces the addresses of a host.
@@ -93,32 +109,55 @@ func (w *updater) change(ctx context.Context, apex string, i, value int) error {
 	if err != nil {
 		return err
 	}
-	for range 5 { // nsupdate tries again too
+	packet, mac, err := w.octets(m)
+	if err != nil {
+		return err
+	}
+	for range 5 { // nsupdate tries again too, with the same octets
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if err := w.conn.SetDeadline(time.Now().Add(3 * time.Second)); err != nil {
 			return err
 		}
-		if err = w.conn.WriteMsg(m); err != nil {
+		if _, err = w.conn.Write(packet); err != nil {
 			return err
 		}
-		var answer *dns.Msg
+		var n int
 		for {
-			answer, err = w.conn.ReadMsg()
-			if err != nil || answer.Id == m.Id {
+			n, err = w.conn.Read(w.answer[:])
+			if err != nil || n >= 2 && w.answer[0] == packet[0] && w.answer[1] == packet[1] {
 				break
 			}
 		}
 		if err != nil {
 			continue // nothing came in time
 		}
-		if answer.Rcode != dns.RcodeSuccess {
-			return fmt.Errorf("the update is answered with %s", dns.RcodeToString[answer.Rcode])
-		}
-		return nil
+		return w.judge(w.answer[:n], mac)
 	}
 	return fmt.Errorf("the update is not answered: %w", err)
+}
+
+// octets packs a message, signed where that is wanted, and returns its MAC.
+func (w *updater) octets(m *dns.Msg) (packet []byte, mac string, err error) {
+	if !w.signed {
+		packet, err = m.Pack()
+		return packet, "", err
+	}
+	return dns.TsigGenerate(m.SetTsig(updateKey, dns.HmacSHA256, 300, time.Now().Unix()), updateSecret, "", false)
+}
+
+// judge says what is wrong with an answer.
+func (w *updater) judge(answer []byte, mac string) error {
+	if rcode := int(answer[min(3, len(answer)-1)] & 15); rcode != dns.RcodeSuccess {
+		return fmt.Errorf("the update is answered with %s", dns.RcodeToString[rcode])
+	}
+	if w.signed {
+		if err := dns.TsigVerify(answer, updateSecret, mac, false); err != nil {
+			return fmt.Errorf("the update's answer: %w", err)
+		}
+	}
+	return nil
 }
 
 func (w *updater) close() { w.conn.Close() }

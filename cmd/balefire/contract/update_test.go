@@ -302,6 +302,8 @@ func TestUpdateCodes(t *testing.T) {
 	other := jsonOf[tsigKey](n, "tsig", "create", "other.", "--algorithm", "hmac-sha384")
 	n.cli("zone", "set", "example.com.", "--allow-update", "key:good")
 
+	weak := jsonOf[tsigKey](n, "tsig", "create", "weak.", "--algorithm", "hmac-sha1").signs()
+	weak.cut = 12
 	unknown, wrong, early, late, cut, short := good.signs(), good.signs(), good.signs(), good.signs(), good.signs(), good.signs()
 	unknown.name = "unknown."
 	wrong.secret = other.Secret
@@ -323,6 +325,7 @@ func TestUpdateCodes(t *testing.T) {
 		{what: "another secret", by: wrong, lines: []string{add}, want: dns.RcodeNotAuth, error: dns.RcodeBadSig},
 		{what: "too early", by: early, lines: []string{add}, want: dns.RcodeNotAuth, error: dns.RcodeBadTime, signed: true},
 		{what: "too late", by: late, lines: []string{add}, want: dns.RcodeNotAuth, error: dns.RcodeBadTime, signed: true},
+		{what: "a MAC that is short", by: weak, lines: []string{add}, want: dns.RcodeNotAuth, error: dns.RcodeBadTrunc, signed: true},
 		{what: "a MAC that is too short", by: short, lines: []string{add}, want: dns.RcodeFormatError},
 		{what: "a key without a grant", by: other.signs(), lines: []string{add}, want: dns.RcodeRefused, signed: true},
 		{what: "a zone that is not here", by: good.signs(), zone: "example.net.", lines: []string{"www.example.net. 60 IN A 192.0.2.1"}, want: dns.RcodeNotAuth, signed: true},
