@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,6 +43,27 @@ func (t *tlsState) init(certificate func() *tls.Certificate, n int) {
 		},
 		DynamicRecordSizingDisabled: true, // answers are whole before they are written: small records would only be more of them
 	}
+	ticketless := t.config.Clone()
+	ticketless.SessionTicketsDisabled = true
+	t.config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if isGnuTLS(hello) {
+			return ticketless, nil
+		}
+		return nil, nil // t.config
+	}
+}
+
+// Extensions of a ClientHello.
+const (
+	extEncryptThenMAC  = 22 // RFC 7366
+	extRecordSizeLimit = 28 // RFC 8449
+)
+
+// isGnuTLS reports whether a client is most likely GnuTLS, which alone offers both of these. When it resumes a session it may announce early data, as Knot DNS
+// has it do for transfers, although no ticket of ours allows that; crypto/tls ends the handshake then instead of passing the data over (RFC 8446 §4.2.10), and the
+// secondary's zones would grow old. So it gets no tickets.
+func isGnuTLS(hello *tls.ClientHelloInfo) bool {
+	return slices.Contains(hello.Extensions, extEncryptThenMAC) && slices.Contains(hello.Extensions, extRecordSizeLimit)
 }
 
 // handshake does a handshake. What a client sends must not stop the server, whatever the library makes of it.

@@ -140,7 +140,7 @@ func (c *Client) soaOverUDP(ctx context.Context, p zones.Remote, apex zones.Name
 	defer func() { _ = conn.Close() }() // nothing is under way
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	buf := make([]byte, maxMessage)
-	var odd error      // what was wrong with the packets that came
+	var odd error     // what was wrong with the packets that came
 	answered := false // one of them has the ID of the question: it is most likely the primary's, and repeating the question changes nothing
 	for try := 0; try < l.Tries && !answered; try++ {
 		id := newID()

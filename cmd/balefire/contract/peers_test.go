@@ -117,6 +117,10 @@ key:
 }
 
 func startKnot(t *testing.T, p *peer, from upstream, zone string) *peer {
+	program, at := "knotd", between(from.addr, "@")
+	if p.tls {
+		program, at = knotTLS(t), between(from.tls, "@")+"\n    tls: on"
+	}
 	conf := write(t, p.dir, "knot.conf", fmt.Sprintf(`
 server:
     rundir: "%[1]s"
@@ -153,9 +157,15 @@ zone:
     journal-content: all
     master: upstream
     acl: [notices, local]
-`, p.dir, between(p.addr, "@"), p.key.Name, p.key.Algorithm, p.key.Secret, between(from.addr, "@"), zone))
-	p.run(t, "knotd", "-c", conf)
+`, p.dir, between(p.addr, "@"), p.key.Name, p.key.Algorithm, p.key.Secret, at, zone))
+	p.run(t, program, "-c", conf)
 	return p
+}
+
+// knotTLS is a knotd that transfers zones over TLS.
+func knotTLS(t *testing.T) string {
+	t.Helper()
+	return filepath.Join(strings.TrimSpace(tool(t, "../../../.ci/knot-tls")), "knotd")
 }
 
 func startBIND(t *testing.T, p *peer, from upstream, zone string) *peer {

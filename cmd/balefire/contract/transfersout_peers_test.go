@@ -84,7 +84,7 @@ func (n node) sent(form string) int {
 	return int(n.metric(`balefire_dns_transfers_total{sent="` + form + `"}`))
 }
 
-// TestOtherServersAsSecondaries: BIND, NSD, Knot and PowerDNS, and BIND and NSD over TLS, side by side, fetch a zone of this server, each with a key of its own, follow a hundred changes that
+// TestOtherServersAsSecondaries: BIND, NSD, Knot and PowerDNS, and BIND, NSD and Knot over TLS, side by side, fetch a zone of this server, each with a key of its own, follow a hundred changes that
 // NOTIFY tells them of, by differences, and have the zone then as it is here.
 func TestOtherServersAsSecondaries(t *testing.T) {
 	const zone, changes, step = "example.org.", 100, 10
@@ -108,6 +108,7 @@ func TestOtherServersAsSecondaries(t *testing.T) {
 		begin(startNSD, "NSD", "hmac-sha256", false),
 		begin(startNSD, "NSD over TLS", "hmac-sha512", true),
 		begin(startKnot, "Knot", "hmac-sha384", false),
+		begin(startKnot, "Knot over TLS", "hmac-sha256", true),
 		begin(startBIND, "BIND", "hmac-sha224", false),
 		begin(startBIND, "BIND over TLS", "hmac-sha256", true),
 		begin(startPowerDNS, "PowerDNS", "hmac-sha512", false),
