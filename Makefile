@@ -19,13 +19,14 @@ FUZZTIME    ?= 60s
 REAL        := kafka,s3,chaos,peers,tools
 CHAOS       ?= 15s
 # For bench and bench-peers, flags of cmd/balefire-bench: BENCH='-large 0', PEERS='-parts udp -rounds 2 -slice 500ms'
+ZONES       ?=
 BENCH       ?=
 PEERS       ?=
 # For bench-cluster: which parts, and flags of cmd/balefire/clusterbench.
 CLUSTER       ?= .
 CLUSTER_FLAGS ?=
 
-.PHONY: help build run test test-here test-real test-million chaos bench bench-peers bench-cluster lint vuln fuzz clean
+.PHONY: help build run test test-here test-real test-million test-secondaries chaos bench bench-peers bench-cluster lint vuln fuzz clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -45,6 +46,10 @@ test-here: ## the tests that need neither Kafka nor S3
 test-real: ## the tests against a real Apache Kafka, from Maven, a real S3 server, other name servers, lego, certbot and Kea, and between network namespaces (root)
 	.ci/packages real
 	PATH=$$PATH:/usr/sbin:/sbin go test -race -count=1 -p 1 -timeout $(TIMEOUT) -tags '$(REAL)' -run 'Kafka|S3|OtherServers|Tools' ./replication/... ./cmd/...
+
+test-secondaries: ## 100,000 secondary zones of one primary; 10 to 20 minutes; ZONES='-zones 10000' for less
+	.ci/packages test
+	cd cmd/balefire/contract && go test -count=1 -timeout 1h -tags many -v -run TestManySecondaries -args $(ZONES)
 
 test-million: ## a zone of a million names is transferred, also while it is changed, in memory that is bounded; some minutes
 	.ci/packages test
@@ -67,7 +72,7 @@ bench-peers: build ## tables of Balefire beside NSD, Knot, gdnsd, BIND and Power
 # In its directory, go test shows what is printed while it runs.
 bench-cluster: ## figures of whole clusters, about 15 minutes; CLUSTER='Visible|Far' for some of them, CLUSTER_FLAGS='-rounds 50 -fleet 20' for less
 	.ci/packages real
-	cd cmd/balefire/clusterbench && go test -count=1 -timeout 1h -tags '$(REAL),clusterbench' -run '$(CLUSTER)' -args $(CLUSTER_FLAGS)
+	cd cmd/balefire/clusterbench && go test -count=1 -timeout 1h -tags '$(REAL),clusterbench,million,many' -run '$(CLUSTER)' -args $(CLUSTER_FLAGS)
 
 lint: ## gofumpt, go mod tidy, go vet, staticcheck
 	@unformatted=$$($(GOFUMPT) -l $(GO_FILES)); \
