@@ -313,6 +313,9 @@ func TestUpdateByPrograms(t *testing.T) {
 	}
 	n.cli("zone", "thaw", "example.com.")
 	n = n.again()
+	if got, want := n.addresses("www.example.org"), "192.0.2."+utoa(uint32(len(clients))); got != want {
+		t.Errorf("after a restart: %q, want %q", got, want)
+	}
 	if said, ok := n.client(clients[0], "zone example.com.\nupdate delete www.example.com.\n"); !ok {
 		t.Errorf("thawed, after a restart: %s", said)
 	}
