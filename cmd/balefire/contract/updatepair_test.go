@@ -102,8 +102,7 @@ func TestUpdateAtAnyNode(t *testing.T) {
 				{key.signs(), "www.other. 60 IN TXT no", dns.RcodeNotZone},
 				{signing{}, name + " 60 IN TXT no", dns.RcodeRefused},
 			} {
-				packet, mac := c.by.sign(t, updateMessage(t, zone, c.line))
-				answer := octets(t, path{"udp", n.DNS}.dial(t), packet)
+				_, answer, mac := path{"udp", n.DNS}.update(t, c.by, updateMessage(t, zone, c.line))
 				if got := int(answer[3] & 15); got != c.want {
 					t.Errorf("node %d, %s: %s", i+1, c.line, dns.RcodeToString[got])
 				}
