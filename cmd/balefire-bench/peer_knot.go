@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strings"
 )
@@ -16,9 +17,13 @@ func (knot) start(_ context.Context, s *server, site site) error {
 	for _, z := range site.zones {
 		zones.WriteString("  - domain: " + z.bare() + "\n    file: \"" + z.file + "\"\n")
 	}
-	journal, acl := "none", ""
+	journal, acl, remote := "none", "", ""
 	if site.updates {
 		journal, acl = "changes", "    acl: local\n"
+	}
+	if site.follower.IsValid() {
+		remote = fmt.Sprintf("remote:\n  - id: follower\n    address: 127.0.0.1@%d\n", site.follower.Port())
+		acl += "    notify: follower\n"
 	}
 	if err := os.MkdirAll(s.path("db"), 0o755); err != nil {
 		return err
@@ -41,8 +46,8 @@ log:
 acl:
   - id: local
     address: 127.0.0.1
-    action: update
-template:
+    action: [update, transfer]
+%[7]stemplate:
   - id: default
     global-module: mod-cookies
     storage: "%[2]s"
@@ -50,7 +55,7 @@ template:
     journal-content: %[4]s
     semantic-checks: off
 %[5]szone:
-%[6]s`, s.addr.Port(), s.dir, max(100, site.connections), journal, acl, zones.String())
+%[6]s`, s.addr.Port(), s.dir, max(100, site.connections), journal, acl, zones.String(), remote)
 	if err != nil {
 		return err
 	}
