@@ -208,7 +208,7 @@ type wireConn struct {
 
 func dial(t testing.TB, network, address string) *wireConn {
 	t.Helper()
-	c, err := net.Dial(network, address)
+	c, err := net.DialTimeout(network, address, waitLimit)
 	if err != nil {
 		t.Fatal(err)
 	}

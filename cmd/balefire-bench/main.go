@@ -32,6 +32,7 @@ type settings struct {
 	large         int
 	imported      string
 	registryNames int
+	transferred   int
 	hot           string
 	idle          int
 	clients       int
@@ -55,6 +56,7 @@ var parts = []struct {
 	{[]string{"writes"}, (*bench).writes},
 	{[]string{"updates"}, (*bench).updates},
 	{[]string{"large"}, (*bench).registry},
+	{[]string{"transfers"}, (*bench).transfers},
 	{[]string{"gc"}, (*bench).collection},
 }
 
@@ -62,7 +64,7 @@ func main() {
 	var s settings
 	var echo string
 	flag.StringVar(&program, "balefire", program, "the program to measure")
-	flag.StringVar(&s.parts, "parts", "udp|tcp|tls|cores|zones|writes|updates|large", "what to measure: udp, tcp, tls, cores, zones, writes, updates, large, and of Balefire alone own, apply, gc, and cold, for more zones than fit into memory")
+	flag.StringVar(&s.parts, "parts", "udp|tcp|tls|cores|zones|writes|updates|large|transfers", "what to measure: udp, tcp, tls, cores, zones, writes, updates, large, transfers, and of Balefire alone own, apply, gc, and cold, for more zones than fit into memory")
 	flag.StringVar(&s.servers, "servers", "", "only servers whose names begin with one of these, as in NSD|Knot; Balefire and the floor always")
 	flag.StringVar(&s.parent, "dir", "", "directory for zones and servers, removed afterwards (default: one for temporary files)")
 	flag.IntVar(&s.names, "names", 100_000, "names in the large zone")
@@ -70,6 +72,7 @@ func main() {
 	flag.IntVar(&s.large, "large", 1_000_000, "own: names in the zone that is imported; 0 leaves that out")
 	flag.StringVar(&s.imported, "imported", "", "zones, cold, gc: a data directory of Balefire's that has the fleet already, which is used as it is")
 	flag.IntVar(&s.registryNames, "delegations", 2_000_000, "large: delegations in the zone")
+	flag.IntVar(&s.transferred, "transferred", 1_000_000, "transfers: names in the zone")
 	flag.StringVar(&s.hot, "hot", "", "zones, large, gc: Balefire's memory for zones (default: as it is shipped; large and gc: "+hotBudget+")")
 	flag.IntVar(&s.idle, "idle", 10_000, "idle TCP or TLS connections beside those that ask")
 	flag.IntVar(&s.clients, "clients", 64, "clients that change zones at once")
@@ -139,7 +142,7 @@ func run(ctx context.Context, s settings, echo string) error {
 		return err
 	}
 	fmt.Printf("%s, on %s.\n`balefire-bench %s`\n\n", time.Now().UTC().Format("2006-01-02 15:04"), machine(), strings.Join(os.Args[1:], " "))
-	if b.serverCPU >= 0 && slices.ContainsFunc([]string{"udp", "tcp", "tls", "zones", "large", "gc", "cold"}, b.wants) {
+	if b.serverCPU >= 0 && slices.ContainsFunc([]string{"udp", "tcp", "tls", "zones", "large", "transfers", "gc", "cold"}, b.wants) {
 		fmt.Printf("Servers that answer are pinned to processor %d, the load to processor %d.\n\n", b.serverCPU, b.clientCPU)
 	}
 	for _, p := range parts {

@@ -49,6 +49,14 @@ func (b balefire) prepare(ctx context.Context, s *server, site site) error {
 			return err
 		}
 	}
+	if site.follower.IsValid() {
+		settings := fmt.Sprintf(`{"allow_transfer":[{"networks":["127.0.0.1/32"]}],"notify":[{"address":"127.0.0.1","port":%d}]}`, site.follower.Port())
+		for _, z := range site.zones {
+			if err := newClient(s).call(ctx, "PATCH", "/v1/zones/"+z.apex, "application/json", strings.NewReader(settings), nil); err != nil {
+				return err
+			}
+		}
+	}
 	s.peak, err = s.highest()
 	return err
 }
@@ -81,6 +89,9 @@ func (balefire) serve(s *server, site site, flags ...string) error {
 		"--dns-listen", s.addr.String(), "--admin-listen", s.control.String(), "--log-level", "error", "--dns-rrl-rate", "0",
 		"--dns-tcp-connections", strconv.Itoa(max(4096, site.connections)), "--dns-tcp-per-network", connections,
 		"--dns-tcp-idle-timeout", "1h",
+	}
+	if site.follower.IsValid() {
+		args = append(args, "--dns-allow-peers", "127.0.0.0/8")
 	}
 	if site.cert != "" {
 		args = append(args, "--dns-tls-listen", s.tls.String(), "--dns-tls-cert", site.cert, "--dns-tls-key", site.key)

@@ -20,6 +20,10 @@ func (bind) start(_ context.Context, s *server, site site) error {
 	case site.updates:
 		update = " allow-update { 127.0.0.1; };"
 	}
+	notify := "no;"
+	if site.follower.IsValid() { // it would wait for 5 seconds before it tells of the next change
+		notify = fmt.Sprintf("explicit; notify-delay 0; also-notify { 127.0.0.1 port %d; };", site.follower.Port())
+	}
 	var zones strings.Builder
 	for i, z := range site.zones {
 		file := z.file
@@ -54,7 +58,7 @@ func (bind) start(_ context.Context, s *server, site site) error {
   tcp-clients %[3]d;
   tcp-initial-timeout 1200;
   tcp-idle-timeout 1200;
-  notify no;
+  notify %[8]s
   querylog no;
   dnssec-validation no;
   empty-zones-enable no;
@@ -62,7 +66,7 @@ func (bind) start(_ context.Context, s *server, site site) error {
 logging { channel errors { stderr; severity error; }; category default { errors; }; };
 %[4]s
 controls { inet 127.0.0.1 port %[5]d allow { 127.0.0.1; } keys { "bench"; }; };
-%[6]s`, s.addr.Port(), s.dir, max(150, site.connections), key+"\n"+updateClause, s.control.Port(), zones.String(), secure)
+%[6]s`, s.addr.Port(), s.dir, max(150, site.connections), key+"\n"+updateClause, s.control.Port(), zones.String(), secure, notify)
 	if err != nil {
 		return err
 	}

@@ -17,13 +17,17 @@ func (knot) start(_ context.Context, s *server, site site) error {
 	for _, z := range site.zones {
 		zones.WriteString("  - domain: " + z.bare() + "\n    file: \"" + z.file + "\"\n")
 	}
-	journal, acl, key, who := "none", "", "", "address: 127.0.0.1"
+	journal, acl, remote, key, who := "none", "", "", "", "address: 127.0.0.1"
 	if site.updates {
 		journal, acl = "changes", "    acl: local\n"
 	}
 	if site.updateKey != "" {
 		key = fmt.Sprintf("key:\n  - id: %s\n    algorithm: hmac-sha256\n    secret: %s\n", site.updateKey, updateSecret)
 		who = "key: " + site.updateKey
+	}
+	if site.follower.IsValid() {
+		remote = fmt.Sprintf("remote:\n  - id: follower\n    address: 127.0.0.1@%d\n", site.follower.Port())
+		acl += "    notify: follower\n"
 	}
 	if err := os.MkdirAll(s.path("db"), 0o755); err != nil {
 		return err
@@ -46,8 +50,8 @@ log:
 %[7]sacl:
   - id: local
     %[8]s
-    action: update
-template:
+    action: [update, transfer]
+%[9]stemplate:
   - id: default
     global-module: mod-cookies
     storage: "%[2]s"
@@ -55,7 +59,7 @@ template:
     journal-content: %[4]s
     semantic-checks: off
 %[5]szone:
-%[6]s`, s.addr.Port(), s.dir, max(100, site.connections), journal, acl, zones.String(), key, who)
+%[6]s`, s.addr.Port(), s.dir, max(100, site.connections), journal, acl, zones.String(), key, who, remote)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,9 @@ func (nsd) start(_ context.Context, s *server, site site) error {
 	var zones strings.Builder
 	for _, z := range site.zones {
 		zones.WriteString("zone:\n  name: " + z.bare() + "\n  zonefile: \"" + z.file + "\"\n")
+		if site.follower.IsValid() {
+			zones.WriteString("  provide-xfr: 127.0.0.1 NOKEY\n")
+		}
 	}
 	secure := ""
 	if site.cert != "" {

@@ -39,6 +39,7 @@ type site struct {
 	hot         string   // Balefire's memory for zones, as its option has it; "" for the default
 	warm        bool     // Balefire is to have all zones in memory
 	pace        string   // GOGC of Balefire; "" for its own
+	follower    netip.AddrPort // a secondary that may fetch zones, and is told of changes; none when it is not valid
 	imported    string   // a data directory of Balefire's that has the zones already; "" when they are to be imported
 }
 
