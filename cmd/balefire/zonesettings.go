@@ -70,6 +70,28 @@ type zoneDetails struct {
 	AllowNotify   []grantInfo  `json:"allow_notify"`
 }
 
+// How secondary zones stand.
+const (
+	awaiting = "awaiting"
+	served   = "served"
+)
+
+// isSecondary reports whether a zone comes from primaries.
+func (z zoneInfo) isSecondary() bool { return z.Standing != "" }
+
+// hasSettings reports whether a zone has settings that those of a new one, with its serial policy, are not.
+func (z zoneDetails) hasSettings() bool {
+	return z.Frozen || len(z.Primaries)+len(z.Notify)+len(z.AllowTransfer)+len(z.AllowUpdate)+len(z.AllowNotify) > 0
+}
+
+// settings are all of them, as PATCH takes them.
+func (z zoneDetails) settings() map[string]any {
+	return map[string]any{
+		"serial_policy": z.SerialPolicy, "frozen": z.Frozen, "primaries": z.Primaries, "notify": z.Notify,
+		"allow_transfer": z.AllowTransfer, "allow_update": z.AllowUpdate, "allow_notify": z.AllowNotify,
+	}
+}
+
 // rows adds what there is of settings to a table.
 func (z zoneDetails) rows(t table) {
 	if z.Standing != "" {
@@ -101,7 +123,7 @@ func texts[T fmt.Stringer](list []T) (all []string) {
 // secondary says how a secondary zone stands.
 func (z zoneInfo) secondary() string {
 	switch {
-	case z.Standing == "awaiting":
+	case z.Standing == awaiting:
 		return "awaits its first transfer"
 	case z.ConfirmedAt == nil:
 		return z.Standing
