@@ -56,3 +56,26 @@ func TestPointersToPointers(t *testing.T) {
 		}
 	}
 }
+
+// FuzzMessage: names and RDATA are read off any octets without a panic; what is read is a name, in lower case, and RDATA in canonical form, which is the
+// same when it is read again.
+func FuzzMessage(f *testing.F) {
+	f.Add([]byte("\x07eXample\x00\x03WWW\xc0\x00"), uint16(9), uint16(2), uint16(6))
+	f.Add([]byte("\x07example\x00\x00\x0a\x04mail\xc0\x00"), uint16(9), uint16(15), uint16(9))
+	f.Fuzz(func(t *testing.T, msg []byte, at, kind, size uint16) {
+		if name, next, err := zones.NameFromMessage(msg, int(at)); err == nil {
+			again, n, err := zones.NameFromWire([]byte(name))
+			if err != nil || again != name || n != len(name) || next <= int(at) || next > len(msg) {
+				t.Fatalf("%x, up to %d, %v", name, next, err)
+			}
+		}
+		rdata, err := zones.RDataFromMessage(zones.Type(kind), msg, min(int(at), len(msg)), int(size))
+		if err != nil {
+			return
+		}
+		again, err := zones.RDataFromMessage(zones.Type(kind), rdata, 0, len(rdata))
+		if err != nil || !bytes.Equal(again, rdata) || zones.CheckCanonicalRData(zones.Type(kind), rdata) != nil {
+			t.Fatalf("%x was read as %x, %v", rdata, again, err)
+		}
+	})
+}

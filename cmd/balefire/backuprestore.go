@@ -52,7 +52,8 @@ read. Without brokers, or with --nearest, it is what the backup says; without --
 The zones are then imported into the running server that --server names: into the namespace itself, or into another one, with
 any number of partitions. Each import is a change like any other, whole or not at all, and can be rolled back; serials go past the
 present ones, so that secondaries follow. Zones that did not exist then are left alone, and so are those that have not changed
-since.
+since. A zone that is not there any more comes back with its settings, a secondary zone with its primaries; the settings of one that is there stay, and
+what is a secondary zone now is left to its primaries.
 
 A zone that comes signed can't be given another serial: when it has moved on since, its restore is refused.
 Exit codes: 0 all was restored; 1 something was not; 2 wrong usage.`,
@@ -399,6 +400,26 @@ func (how restoreOptions) restoreZone(ctx context.Context, c *client, s *store.S
 	if present.Digest == reading.Info.Digest.String() {
 		return imported{Zone: apex.String(), Result: "unchanged", Serial: present.Serial, Records: present.Records}
 	}
+	if present.isSecondary() {
+		return imported{
+			Zone: apex.String(), Result: "kept", Serial: present.Serial, Records: present.Records,
+			Warnings: []string{apex.String() + " is left to its primaries: its content comes from nobody else"},
+		}
+	}
+	then := detailsOf(reading.Info)
+	if then.isSecondary() && then.Standing != served { // it had nothing to be answered from
+		got := imported{Zone: apex.String(), Result: "created"}
+		if present.Name != "" {
+			return fail(errors.New("it was a secondary zone then that awaited its content"))
+		}
+		if !how.dryRun {
+			err = how.createAwaiting(ctx, c, then, &got)
+		}
+		if err != nil {
+			return fail(err)
+		}
+		return got
+	}
 	serial := reading.Info.Serial
 	if reading.Info.Settings.SerialPolicy == zones.SerialKeep && !reading.Info.Signed && present.Name != "" && !serial.IsAfter(zones.Serial(present.Serial)) {
 		serial = zones.Serial(present.Serial) + 1 // RFC 1982; the server takes no other, and 0 is as good as any
@@ -414,8 +435,22 @@ func (how restoreOptions) restoreZone(ctx context.Context, c *client, s *store.S
 	got.File = ""
 	if got.Result == "failed" {
 		got.Zone = apex.String()
+	} else if present.Name == "" && !how.dryRun && then.hasSettings() {
+		_, err := c.change(ctx, request{method: http.MethodPatch, path: []string{"v1", "zones", apex.String()}, body: then.settings()})
+		if err != nil {
+			return fail(fmt.Errorf("its content is restored, its settings are not: %w", err))
+		}
 	}
 	return got
+}
+
+// createAwaiting makes a secondary zone without content.
+func (how restoreOptions) createAwaiting(ctx context.Context, c *client, z zoneDetails, got *imported) error {
+	body := z.settings()
+	body["name"] = z.Name
+	made, err := c.change(ctx, request{method: http.MethodPost, path: []string{"v1", "zones"}, body: body})
+	got.ID = made.ID
+	return err
 }
 
 // withSerial gives the SOA of a zone another serial.

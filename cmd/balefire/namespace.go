@@ -24,19 +24,21 @@ func newNamespaceMoveCommand() *cobra.Command {
 from the embedded log to Kafka or Redpanda, too. Start its nodes first, with their own --namespace or --brokers; while they are
 filled, the old ones go on answering and taking changes.
 
-Every zone is copied whole, with its serial and serial policy; a serial is never lower than in the old namespace. Then what has
+Every zone is copied whole, with its serial and all of its settings; a serial is never lower than in the old namespace. Then what has
 changed meanwhile is copied, and so on until nothing was: every zone is then equal, by the digest over all its RRsets that each side
-computes for itself. With --freeze the old namespace is then told to refuse changes, with a message that says where to send
+computes for itself. Secondary zones are brought with their content, which their primaries then keep in the new namespace, too; those that are not
+answered from, as they await it or have expired, await it there. TSIG keys and ACLs are copied first, keys as they are sealed: the nodes of
+the new namespace must have the old one's secrets in their secrets.key-file (with the embedded log that is secrets.key in the data directory). With --freeze the old namespace is then told to refuse changes, with a message that says where to send
 them; what came until then is copied, and all is compared once more. Without --freeze nothing is said to the old namespace, so that
 a move can be rehearsed.
 
 It may be interrupted and run again: what is equal is not copied twice. A zone of the new namespace that differs, and was not
-last written by a move, is not overwritten without --force. Zones that only the new one has are left alone, unless a move brought
-them and they have since been deleted. --server and --to-server must be one node each, not a load balancer, since nodes are
+last written by a move, is not overwritten without --force, nor is an ACL that was set there last, or another key of the same name. What only
+the new one has is left alone, but for zones that a move brought and that have since been deleted. --server and --to-server must be one node each, not a load balancer, since nodes are
 not always equally far.
 
 Not moved: the history of zones, idempotency keys (a repeated change with a key from before the move is done again), change IDs, positions,
-replica groups, TSIG keys, ACLs and backups. Tokens and options are the new nodes' own. Exit codes: 0 all is equal; 1 something is not; 2 wrong usage.`,
+replica groups and backups. Tokens and options are the new nodes' own. Exit codes: 0 all is equal; 1 something is not; 2 wrong usage.`,
 		Example: `  balefire serve --data-dir new --brokers kafka-1:9092 --namespace dns --dns-listen 127.0.0.1:5301 --admin-listen 127.0.0.1:8054
   balefire namespace move --server http://127.0.0.1:8053 --to-server http://127.0.0.1:8054
   balefire namespace move --server http://127.0.0.1:8053 --to-server http://127.0.0.1:8054 --freeze --reason 'to three brokers'

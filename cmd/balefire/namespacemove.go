@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -96,6 +97,8 @@ type pass struct {
 	copied  int
 	deleted int
 	own     int // zones of the new namespace's own
+	theirs  int // zones whose content the new namespace gets from their primaries by itself
+	control int // TSIG keys and ACLs that were copied
 	failed  int
 	took    time.Duration
 }
@@ -108,7 +111,7 @@ func (m *mover) untilEqual(ctx context.Context) (p pass, busy bool, err error) {
 		if p, err = m.pass(ctx, k+1); err != nil {
 			return p, false, err
 		}
-		switch wrote := p.copied + p.deleted; {
+		switch wrote := p.copied + p.deleted + p.control; {
 		case p.failed == 0 && wrote == 0:
 			return p, false, nil
 		case p.failed > 0 && wrote == 0: // another pass would find the same
@@ -119,9 +122,9 @@ func (m *mover) untilEqual(ctx context.Context) (p pass, busy bool, err error) {
 				return p, true, nil
 			}
 		}
-		before = p.copied + p.deleted
+		before = p.copied + p.deleted + p.control
 	}
-	return p, busy, fmt.Errorf("after %d passes there is still something to copy: %d zones in the last %s. Run this again, at a quieter time or with --freeze",
+	return p, busy, fmt.Errorf("after %d passes there is still something to copy: %d in the last %s. Run this again, at a quieter time or with --freeze",
 		m.passes, before, p.took.Round(time.Millisecond))
 }
 
@@ -194,6 +197,14 @@ type job struct{ old, new zoneInfo }
 // ends the move; zones that can't be copied are said, and counted.
 func (m *mover) pass(ctx context.Context, number int) (p pass, err error) {
 	began := time.Now()
+	c, err := m.control(ctx)
+	if err != nil {
+		return p, err
+	}
+	p.control, p.failed = c.copied, c.failed
+	if number == 1 && len(c.own) > 0 {
+		fmt.Fprintf(m.out, "only in the new namespace and left alone: %s\n", strings.Join(c.own, ", "))
+	}
 	jobs := make(chan job)
 	var mu sync.Mutex // guards p.copied, p.deleted, p.failed, told
 	told := 0         // zones that were named
@@ -234,6 +245,9 @@ func (m *mover) pass(ctx context.Context, number int) (p pass, err error) {
 			break
 		}
 		if j.same() {
+			if j.old.Digest != j.new.Digest {
+				p.theirs++ // this goroutine's alone
+			}
 			continue
 		}
 		jobs <- j
@@ -257,7 +271,7 @@ func (m *mover) pass(ctx context.Context, number int) (p pass, err error) {
 	for _, more := range []struct {
 		count int
 		what  string
-	}{{p.deleted, "deleted"}, {p.own, "only in the new namespace and left alone"}, {p.failed, "failed"}} {
+	}{{p.control, "TSIG keys and ACLs copied"}, {p.deleted, "deleted"}, {p.theirs, "left to their primaries"}, {p.own, "only in the new namespace and left alone"}, {p.failed, "failed"}} {
 		if more.count > 0 {
 			line += fmt.Sprintf(", %d %s", more.count, more.what)
 		}
@@ -266,9 +280,11 @@ func (m *mover) pass(ctx context.Context, number int) (p pass, err error) {
 	return p, nil
 }
 
-// same reports whether both sides have the zone, and it is the same to the last octet.
+// same reports whether both sides have the zone, with the same settings, and it is the same to the last octet; or comes from its primaries on
+// both.
 func (j job) same() bool {
-	return j.old.Name == j.new.Name && j.old.Digest == j.new.Digest && j.old.SerialPolicy == j.new.SerialPolicy
+	return j.old.Name == j.new.Name && j.old.SettingsDigest == j.new.SettingsDigest &&
+		(j.old.Digest == j.new.Digest || j.old.isSecondary() && j.new.isSecondary())
 }
 
 // isSelf reports whether a zone was last changed by the same record on both sides.
@@ -296,23 +312,97 @@ func (m *mover) do(ctx context.Context, j job) (copied bool, err error) {
 	return m.copyZone(ctx, j)
 }
 
-// wasMoved reports whether a move was the last to write a zone of the new namespace.
+// wasMoved reports whether a move was the last to write a zone of the new namespace, but for what comes from its primaries.
 func (m *mover) wasMoved(ctx context.Context, z zoneInfo) (bool, error) {
 	var page struct {
 		Entries []historyEntry `json:"entries"`
 	}
+	limit := "1"
+	if z.isSecondary() {
+		limit = "1000"
+	}
 	err := m.to.call(ctx, request{
-		method: http.MethodGet, path: []string{"v1", "zones", z.Name, "history"}, query: url.Values{"limit": {"1"}},
+		method: http.MethodGet, path: []string{"v1", "zones", z.Name, "history"}, query: url.Values{"limit": {limit}},
 	}, &page)
-	if err != nil || len(page.Entries) == 0 {
+	if err != nil {
 		return false, err
 	}
-	return page.Entries[0].Reason == m.mark(), nil
+	for _, e := range page.Entries {
+		if !z.isSecondary() || !strings.HasPrefix(e.Author, secondaryAuthor) {
+			return e.Reason == m.mark(), nil
+		}
+	}
+	return false, nil
 }
 
-// copyZone streams a zone from one server into the other, which compares, stages and switches it. It is not written over
-// anything but what was seen.
+// secondaryAuthor begins the author of what nodes fetch from primaries. No key and no address begins so.
+const secondaryAuthor = "secondary at "
+
+// copyZone makes a zone of the new namespace what it is in the old one, settings and all. Content comes first: a zone can't be given any that is
+// frozen, or comes from primaries. A secondary zone that the new namespace has already it keeps by itself.
 func (m *mover) copyZone(ctx context.Context, j job) (copied bool, err error) {
+	var old zoneDetails
+	err = m.from.call(ctx, request{method: http.MethodGet, path: []string{"v1", "zones", j.old.Name}}, &old)
+	if isNotFound(err) {
+		return true, nil // deleted this very moment: the next pass sees that
+	}
+	if err != nil {
+		return false, err
+	}
+	there := j.new.Name != ""
+	if there && j.new.isSecondary() && !old.isSecondary() { // it has become one of our own
+		if j.new.Standing == awaiting { // without content it can't
+			if err := m.deleteZone(ctx, j.new); err != nil {
+				return false, err
+			}
+			there = false
+		} else if err := m.set(ctx, j.old.Name, map[string]any{"primaries": []remoteInfo{}}); err != nil {
+			return false, err
+		}
+	}
+	settings := !there && old.hasSettings() || there && old.SettingsDigest != j.new.SettingsDigest
+	switch {
+	case there && (j.new.Digest == old.Digest || j.new.isSecondary() && old.isSecondary()):
+	case old.isSecondary() && old.Standing != served: // there is nothing to be answered from: the new one waits for the primaries, too
+		if !there {
+			return true, m.createZone(ctx, old)
+		}
+	default:
+		if there && j.new.Frozen {
+			settings = true
+			if err := m.set(ctx, j.old.Name, map[string]any{"frozen": false}); err != nil {
+				return false, err
+			}
+		}
+		if copied, err = m.copyContent(ctx, j, there); err != nil {
+			return copied, err
+		}
+	}
+	if !settings {
+		return copied, nil
+	}
+	return true, m.set(ctx, j.old.Name, old.settings())
+}
+
+// set changes settings of a zone of the new namespace.
+func (m *mover) set(ctx context.Context, zone string, settings map[string]any) error {
+	_, err := m.to.change(ctx, request{
+		method: http.MethodPatch, path: []string{"v1", "zones", zone}, query: url.Values{"reason": {m.mark()}}, body: settings,
+	})
+	return err
+}
+
+// createZone makes a secondary zone without content.
+func (m *mover) createZone(ctx context.Context, z zoneDetails) error {
+	body := z.settings()
+	body["name"] = z.Name
+	_, err := m.to.change(ctx, request{method: http.MethodPost, path: []string{"v1", "zones"}, query: url.Values{"reason": {m.mark()}}, body: body})
+	return err
+}
+
+// copyContent streams a zone from one server into the other, which compares, stages and switches it. It is not written over anything but what was
+// seen.
+func (m *mover) copyContent(ctx context.Context, j job, there bool) (copied bool, err error) {
 	res, err := m.from.send(ctx, request{
 		method: http.MethodGet, path: []string{"v1", "zones", j.old.Name, "file"}, accept: "text/dns, application/problem+json",
 	})
@@ -324,7 +414,7 @@ func (m *mover) copyZone(ctx context.Context, j job) (copied bool, err error) {
 	}
 	defer res.Body.Close()
 	header := http.Header{"If-None-Match": {"*"}}
-	if j.new.Name != "" {
+	if there {
 		header = http.Header{"If-Match": {strconv.Quote(strconv.FormatUint(uint64(j.new.Serial), 10))}}
 	}
 	var got struct {
@@ -348,6 +438,11 @@ func (m *mover) copyZone(ctx context.Context, j job) (copied bool, err error) {
 
 // deleteZone deletes a zone that a move brought, and that the old namespace has no more.
 func (m *mover) deleteZone(ctx context.Context, z zoneInfo) error {
+	if z.Frozen {
+		if err := m.set(ctx, z.Name, map[string]any{"frozen": false}); err != nil {
+			return err
+		}
+	}
 	_, err := m.to.change(ctx, request{
 		method: http.MethodDelete, path: []string{"v1", "zones", z.Name}, query: url.Values{"reason": {m.mark()}}, header: ifSerial(z.Serial),
 	})

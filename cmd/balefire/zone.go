@@ -41,6 +41,8 @@ type zoneInfo struct {
 	Position     string    `json:"position,omitempty"`
 	ChangedAt    time.Time `json:"changed_at"`
 	Frozen       bool      `json:"frozen"`
+	// SettingsDigest is the same for zones with the same settings.
+	SettingsDigest string `json:"settings_digest,omitempty"`
 	// Of secondary zones.
 	Standing    string     `json:"standing,omitempty"`
 	ConfirmedAt *time.Time `json:"confirmed_at,omitempty"`

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"balefire/store"
 	"balefire/zones"
 )
 
@@ -70,6 +71,85 @@ type zoneDetails struct {
 	AllowNotify   []grantInfo  `json:"allow_notify"`
 }
 
+// How secondary zones stand.
+const (
+	awaiting = "awaiting"
+	served   = "served"
+)
+
+// isSecondary reports whether a zone comes from primaries.
+func (z zoneInfo) isSecondary() bool { return z.Standing != "" }
+
+// hasSettings reports whether a zone has settings that those of a new one, with its serial policy, are not.
+func (z zoneDetails) hasSettings() bool {
+	return z.Frozen || len(z.Primaries)+len(z.Notify)+len(z.AllowTransfer)+len(z.AllowUpdate)+len(z.AllowNotify) > 0
+}
+
+// settings are all of them, as PATCH takes them.
+func (z zoneDetails) settings() map[string]any {
+	return map[string]any{
+		"serial_policy": z.SerialPolicy, "frozen": z.Frozen, "primaries": z.Primaries, "notify": z.Notify,
+		"allow_transfer": z.AllowTransfer, "allow_update": z.AllowUpdate, "allow_notify": z.AllowNotify,
+	}
+}
+
+// detailsOf is a zone of a store as the API would show it, but for what is counted.
+func detailsOf(z store.ZoneInfo) zoneDetails {
+	d := zoneDetails{
+		zoneInfo:  zoneInfo{Name: z.Apex.String(), Serial: uint32(z.Serial), SerialPolicy: z.Settings.SerialPolicy.String(), Frozen: z.Settings.Frozen},
+		Primaries: remotesOf(z.Settings.Primaries), Notify: remotesOf(z.Settings.Notify),
+		AllowTransfer: grantsOf(z.Settings.Grants, zones.DeedTransfer), AllowUpdate: grantsOf(z.Settings.Grants, zones.DeedUpdate),
+		AllowNotify: grantsOf(z.Settings.Grants, zones.DeedNotify),
+	}
+	switch {
+	case !z.Settings.IsSecondary():
+	case z.Standing.Awaiting:
+		d.Standing = awaiting
+	case z.Standing.Expired:
+		d.Standing = "expired"
+	default:
+		d.Standing = served
+	}
+	return d
+}
+
+func remotesOf(remotes []zones.Remote) []remoteInfo {
+	all := []remoteInfo{}
+	for _, r := range remotes {
+		all = append(all, remoteInfo{Address: r.Addr.Addr().String(), Port: r.Addr.Port(), Key: r.Key.String(), TLS: r.TLS, TLSName: r.TLSName})
+	}
+	return all
+}
+
+func grantsOf(grants []zones.Grant, deed zones.Deed) []grantInfo {
+	all := []grantInfo{}
+	for _, g := range grants {
+		if g.Deeds&deed == 0 {
+			continue
+		}
+		info := grantInfo{Key: g.Key.String()}
+		for _, n := range g.Networks {
+			info.Networks = append(info.Networks, n.String())
+		}
+		if deed == zones.DeedUpdate {
+			for _, p := range g.Names {
+				scope := "all"
+				if !p.Below {
+					scope = "self"
+				} else if !p.Self {
+					scope = "below"
+				}
+				info.Names = append(info.Names, patternInfo{p.Name.String(), scope})
+			}
+			for _, t := range g.Types {
+				info.Types = append(info.Types, t.String())
+			}
+		}
+		all = append(all, info)
+	}
+	return all
+}
+
 // rows adds what there is of settings to a table.
 func (z zoneDetails) rows(t table) {
 	if z.Standing != "" {
@@ -101,7 +181,7 @@ func texts[T fmt.Stringer](list []T) (all []string) {
 // secondary says how a secondary zone stands.
 func (z zoneInfo) secondary() string {
 	switch {
-	case z.Standing == "awaiting":
+	case z.Standing == awaiting:
 		return "awaits its first transfer"
 	case z.ConfirmedAt == nil:
 		return z.Standing

@@ -597,3 +597,26 @@ func TestSecretFile(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// FuzzRecords: no record of the topic panics, and what can be read allows no more than its Check takes.
+func FuzzRecords(f *testing.F) {
+	c := newTopic()
+	r := ring(f, c, secret(1))
+	if err := errors.Join(r.PutKey(f.Context(), testKey("a.")), r.PutACL(f.Context(), ACL{
+		Name: "x", Zones: []zones.NamePattern{{Name: name("a."), Self: true}},
+		Grant: zones.Grant{Deeds: zones.DeedUpdate, Key: name("a."), Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, Types: []zones.Type{zones.TypeTXT}},
+	})); err != nil {
+		f.Fatal(err)
+	}
+	for key, value := range c.records {
+		f.Add(key, value)
+	}
+	f.Fuzz(func(t *testing.T, key string, value []byte) {
+		if acl, err := readACL(key, value); err == nil && acl != nil && acl.Check() != nil {
+			t.Fatalf("%s: %+v", value, acl)
+		}
+		if k, err := readKey(key, value, r.sealers); err == nil && k != nil && (k.Secret == nil || k.Check() != nil) {
+			t.Fatalf("%s: %+v", value, k)
+		}
+	})
+}

@@ -2,6 +2,7 @@ package contract
 
 import (
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 )
@@ -21,6 +22,12 @@ func TestRestoreFromBackup(t *testing.T) {
 		n.cli("zone", "create", zone, "--ns", "ns1.example.net.")
 		n.cli("record", "set", zone, "www", "A", "60", "192.0.2.1")
 	}
+	n.cli("zone", "set", "gone.example.", "--allow-transfer", "key:transfer.example.@192.0.2.0/24", "--allow-update", "192.0.2.9", "--update-names", "dyn", "--update-types", "A",
+		"--notify", "198.51.100.5")
+	n.cli("zone", "set", "same.example.", "--secondary-of", "192.0.2.1")
+	n.cli("zone", "create", "await.example.", "--secondary-of", "192.0.2.2", "--tls=ns1.example.net")
+	n.cli("zone", "create", "copy.example.", "--ns", "ns1.example.net.")
+	n.cli("zone", "set", "copy.example.", "--secondary-of", "key:transfer.example.@192.0.2.3")
 	dir := t.TempDir()
 	write(t, dir, "keep.example.zone", "@ 60 SOA ns1 root 500 1 1 1 1\n@ 60 NS ns1.example.net.\nwww 60 A 192.0.2.1\n")
 	n.cli("zone", "import", dir, "--serial-policy", "keep")
@@ -33,7 +40,7 @@ func TestRestoreFromBackup(t *testing.T) {
 		if len(list) > 0 {
 			newest = list[0]
 		}
-		return newest.Offset >= 6
+		return newest.Offset >= 11
 	}); err != nil {
 		t.Fatalf("%v\n%s", err, n.Log())
 	}
@@ -41,7 +48,14 @@ func TestRestoreFromBackup(t *testing.T) {
 
 	n.cli("record", "set", "example.com.", "www", "A", "60", "192.0.2.66")
 	n.cli("record", "set", "keep.example.", "www", "A", "60", "192.0.2.66")
-	n.cli("zone", "delete", "gone.example.")
+	settings := map[string]peers{}
+	for _, zone := range []string{"gone.example.", "await.example.", "copy.example."} {
+		settings[zone] = jsonOf[peers](n, "zone", "show", zone)
+		n.cli("zone", "delete", zone)
+	}
+	n.cli("zone", "set", "same.example.", "--secondary-of", "none")
+	n.cli("record", "set", "same.example.", "www", "A", "60", "192.0.2.66")
+	n.cli("zone", "set", "same.example.", "--secondary-of", "192.0.2.1", "--allow-notify", "192.0.2.8")
 	n.cli("zone", "create", "new.example.", "--ns", "ns1.example.net.")
 	before, keep := n.serial("example.com"), n.serial("keep.example")
 
@@ -61,7 +75,13 @@ func TestRestoreFromBackup(t *testing.T) {
 		t.Errorf("the serial went from %d to %d", before, after)
 	}
 	contains(t, "all", n.cli(append(restore, "--all")...),
-		"gone.example.: created", "same.example.: unchanged", "keep.example.: replaced", "1 created, 1 replaced, 2 unchanged")
+		"gone.example.: created", "await.example.: created", "copy.example.: created", "same.example.: kept", "keep.example.: replaced",
+		"3 created, 1 replaced, 1 unchanged, 1 kept")
+	for zone, want := range settings {
+		if got := jsonOf[peers](n, "zone", "show", zone); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s came back as %+v, and was %+v", zone, got, want)
+		}
+	}
 	for name, want := range map[string]string{"www.gone.example": "192.0.2.1\n", "www.keep.example": "192.0.2.1\n"} {
 		if got := n.short(name, "A"); got != want {
 			t.Errorf("%s: %q", name, got)
