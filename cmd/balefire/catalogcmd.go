@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -304,6 +305,10 @@ func newCatalogDeleteCommand(conn *connection) *cobra.Command {
 				return err
 			}
 			got, err := c.change(cmd.Context(), request{method: http.MethodDelete, path: []string{"v1", "catalogs", apex.String()}, query: query})
+			var refused *problem
+			if errors.As(err, &refused) && refused.Status == http.StatusBadRequest && !keep && !remove {
+				return fmt.Errorf("zones may have been made for %s: with --delete-members they go, with --keep-members they stay as secondary zones", apex)
+			}
 			if err != nil {
 				return err
 			}

@@ -257,6 +257,7 @@ func TestDecide(t *testing.T) {
 		{"a clash with another catalog", []Member{{Zone: z, Label: "l"}}, hosted{z: is(other, "l")}, []string{"clash z.example."}},
 		{"one that is given away, to somebody else", []Member{{Zone: z, Label: "l"}}, hosted{z: offered(is(other, "l"), name("third."))}, []string{"clash z.example."}},
 		{"one that is given away", []Member{{Zone: z, Label: "l"}}, hosted{z: offered(is(other, "l"), apex)}, []string{"take-over z.example."}},
+		{"one that was given away", []Member{{Zone: z, Label: "l", NewOwner: other}}, hosted{z: is(other, "l")}, nil},
 		{"one that is given away, and not wanted", nil, hosted{z: offered(is(other, "l"), apex)}, nil},
 		{"one that is given away, under another label", []Member{{Zone: z, Label: "m"}}, hosted{z: offered(is(other, "l"), apex)}, []string{"take-over z.example. reset"}},
 		{"the catalog itself", []Member{{Zone: apex, Label: "l"}}, nil, []string{"clash catalog.example."}},

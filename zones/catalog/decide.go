@@ -120,6 +120,8 @@ func decideMember(c *Catalog, m Member, primaries []zones.Remote, have Hosted) (
 			return s, false
 		}
 		s.Action = Update
+	case is.Member.Catalog != "" && is.Member.Catalog == m.NewOwner: // as this catalog wants it
+		return s, false
 	case is.Member.Catalog != "" && is.NewOwner == c.Apex:
 		s.Action, s.Reset = TakeOver, is.Member.Label != m.Label
 	default:
