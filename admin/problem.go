@@ -69,6 +69,8 @@ var problemTitles = map[string]string{
 	"unavailable":         "What is asked for can't be read now",
 	"not-secondary":       "The zone does not come from other servers",
 	"awaiting":            "The zone has no content yet",
+	"no-catalog":          "The zone is no catalog",
+	"no-producer":         "The catalog is not produced here",
 	"frozen":              "The namespace is being moved, or was, and takes no changes",
 	"not-held":            "Another node was asked that does not hold what is asked for",
 	"not-known":           "This server can't tell",

@@ -94,6 +94,8 @@ type Options struct {
 	Keyring Keyring
 	// Transfers is what is known of zones among other servers. Nil: nothing.
 	Transfers Transfers
+	// Catalogs is what is known of catalog zones. Nil: nothing.
+	Catalogs Catalogs
 	// LogEnd returns the offset after the last record of a partition; an error means that it is not known now. Nil: never known.
 	LogEnd func(ctx context.Context, partition int32) (int64, error)
 	// Registry is what /metrics shows; the server's own metrics are registered in it. Nil: a new one.
@@ -268,6 +270,11 @@ func (s *Server) routes() iter.Seq[route] {
 			{"GET /v1/zones/{zone}/transfers", false, ofDuty, s.getTransfers},
 			{"POST /v1/zones/{zone}/refresh", false, ofDuty, s.postRefresh},
 			{"POST /v1/zones/{zone}/retransfer", false, ofDuty, s.postRetransfer},
+			{"GET /v1/catalogs", false, ofRegion, s.getCatalogs},
+			{"POST /v1/catalogs", false, ofBody, s.postCatalogs},
+			{"GET /v1/catalogs/{zone}", false, ofZone, s.getCatalog},
+			{"PATCH /v1/catalogs/{zone}", false, ofZone, s.patchCatalog},
+			{"DELETE /v1/catalogs/{zone}", false, ofZone, s.deleteCatalog},
 			{"GET /v1/changes/{id}", false, ofRegion, s.getChange},
 			{"POST /v1/imports", false, ofRegion, s.postImports},
 			{"POST /v1/lookup", false, ofRegion, s.postLookup},

@@ -55,6 +55,22 @@ type settingsInfo struct {
 	AllowTransfer []grantInfo  `json:"allow_transfer"`
 	AllowUpdate   []grantInfo  `json:"allow_update"`
 	AllowNotify   []grantInfo  `json:"allow_notify"`
+	Groups        []string     `json:"groups"`
+	NewOwner      string       `json:"new_owner,omitempty"`
+	Catalog       *roleInfo    `json:"catalog,omitempty"`
+	Member        *ownerInfo   `json:"member,omitempty"`
+}
+
+// roleInfo is what the zone is as a catalog.
+type roleInfo struct {
+	Role   string   `json:"role"`
+	Groups []string `json:"groups,omitempty"`
+}
+
+// ownerInfo is the catalog that the zone was made for, and what that calls it.
+type ownerInfo struct {
+	Catalog string `json:"catalog"`
+	Label   string `json:"label"`
 }
 
 // zoneDetails is a zone with all of its settings.
@@ -64,11 +80,19 @@ type zoneDetails struct {
 }
 
 func showSettings(s zones.ZoneSettings) settingsInfo {
-	return settingsInfo{
+	info := settingsInfo{
 		Primaries: showRemotes(s.Primaries), Notify: showRemotes(s.Notify),
 		AllowTransfer: showGrants(s.Grants, zones.DeedTransfer), AllowUpdate: showGrants(s.Grants, zones.DeedUpdate),
 		AllowNotify: showGrants(s.Grants, zones.DeedNotify),
+		Groups:      append([]string{}, s.Groups...), NewOwner: s.NewOwner.String(),
 	}
+	if s.Catalog.Role != zones.NoCatalog {
+		info.Catalog = &roleInfo{s.Catalog.Role.String(), s.Catalog.Groups}
+	}
+	if s.Member.Catalog != "" {
+		info.Member = &ownerInfo{s.Member.Catalog.String(), labelText(s.Member.Label)}
+	}
+	return info
 }
 
 // settingsDigest is the same for settings that are shown, and so taken, as the same: in which order the grants of different deeds were made does
@@ -146,6 +170,22 @@ func standingOf(z store.ZoneInfo) (standing string, confirmed *time.Time) {
 
 // settings reads those settings that an object has, and which they are. check, unless nil, says whether a server may be spoken to.
 func (o *object) settings(apex zones.Name, check func(zones.Remote) error) (op zones.OpSetSettings) {
+	op = o.peering(apex, check)
+	if v, there := o.optional("groups"); there {
+		op.Parts |= zones.PartGroups
+		op.Settings.Groups = o.groups(v, there)
+	}
+	if v, there := o.optional("new_owner"); there {
+		op.Parts |= zones.PartNewOwner
+		if text, ok := o.text(v, there); ok && text != "" { // "" is for none
+			op.Settings.NewOwner, _ = o.name(v, there, zones.Root)
+		}
+	}
+	return op
+}
+
+// peering reads the settings that are not about catalogs.
+func (o *object) peering(apex zones.Name, check func(zones.Remote) error) (op zones.OpSetSettings) {
 	named := func(field string, part zones.SettingsPart) (value, bool) {
 		v, ok := o.optional(field)
 		if ok {
@@ -358,6 +398,12 @@ func (s *Server) patchZone(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	op := o.settings(apex, s.opts.CheckRemote)
+	if v, there := o.optional("detached"); there {
+		op.Parts |= zones.PartMember
+		if !o.boolean(v) && v.what == "false" {
+			o.add(v.at, "a zone becomes a catalog's only by the catalog")
+		}
+	}
 	o.end()
 	if op.Parts == 0 && len(f.mistakes) == 0 {
 		o.add("", "nothing to change; known here: %s", strings.Join(o.known, ", "))

@@ -49,6 +49,15 @@ func (n *Node) indexWhole() bool {
 	return c != nil && c.Whole() || n.HoldsAll()
 }
 
+// ListChanged returns a channel that is closed when more is known of which zones there are in partitions that this node does not hold; nil
+// before it has begun to read that.
+func (n *Node) ListChanged() <-chan struct{} {
+	if c := n.catalog.Load(); c != nil {
+		return c.Changed()
+	}
+	return nil
+}
+
 // catalogPosition is how far this node has read the catalog; 0 when there is none.
 func (n *Node) catalogPosition() int64 {
 	if c := n.catalog.Load(); c != nil {

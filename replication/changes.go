@@ -18,8 +18,10 @@ type ZoneChange struct {
 	// Peering is how the zone is afterwards, if it comes from other servers, or others are told of it, or that was so until now. Nil for
 	// all others.
 	Peering *store.Peering
-	// Resettled says that the record changed settings of the zone, or made it with some that are about catalogs.
+	// Resettled says that the record changed settings of the zone.
 	Resettled bool
+	// Generation is that of the zone when it was created: another one for each zone that had the name.
+	Generation int64
 }
 
 // ChangesFunc is told what records of a partition did to zones, in their order, when all that is asked of this node sees it. No changes at
@@ -77,7 +79,7 @@ func (l *listeners) tellOutcomes(partition int32, outcomes []store.Outcome) {
 		if o.Changed {
 			changes = append(changes, ZoneChange{
 				Apex: o.Zone, At: o.Position, Serial: o.Serial, Created: o.Created, Deleted: o.Deleted, Peering: o.Peering,
-				Resettled: o.Resettled,
+				Resettled: o.Resettled, Generation: o.Generation,
 			})
 		}
 	}

@@ -210,8 +210,9 @@ type effect struct {
 	delta   zones.Delta // effectPatched
 	changed int64       // offset
 	// peering is of a zone that has or had primaries, or servers that are notified.
-	peering   *Peering
-	resettled bool // its settings are others
+	peering    *Peering
+	resettled  bool  // its settings are others
+	generation int64 // effectCreated
 }
 
 type effectKind uint8
@@ -291,7 +292,7 @@ func (b *batch) record(rec *Record) (err error) {
 	}
 	for _, e := range b.effects[effects:] {
 		out.Changed, out.Created, out.Deleted, out.Peering = true, e.kind == effectCreated, e.kind == effectDeleted, e.peering
-		out.Resettled = e.resettled
+		out.Resettled, out.Generation = e.resettled, e.generation
 	}
 	v := packer(b.value[:0])
 	out.pack(&v, true)

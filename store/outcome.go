@@ -46,8 +46,10 @@ type Outcome struct {
 	// not kept: only what Apply returns has them.
 	Changed, Created, Deleted bool
 	Peering                   *Peering
-	// Resettled says that the record changed settings of the zone, or made it with some that are about catalogs. Not kept, either.
-	Resettled bool
+	// Resettled says that the record changed settings of the zone. Generation is that of the zone when it was Created: what makes
+	// it another than a zone of the same name before. Not kept, either.
+	Resettled  bool
+	Generation int64
 }
 
 // Peering is what a zone has to do with other servers, and how it stands with them.

@@ -230,7 +230,7 @@ func (b *batch) perform(a *base, cs *zones.ChangeSet, result *change.Result, off
 	if !hosted {
 		z.sequence = offset
 		b.now.zones++
-		entry.Action, did.kind = ActionCreated, effectCreated
+		entry.Action, did.kind, did.generation = ActionCreated, effectCreated, z.generation
 	}
 	if result.Kind == change.Delete {
 		b.now.zones--
@@ -243,7 +243,7 @@ func (b *batch) perform(a *base, cs *zones.ChangeSet, result *change.Result, off
 	if old.Settings.IsPeered() || z.Settings.IsPeered() {
 		did.peering = &Peering{Settings: z.Settings, Standing: z.Standing}
 	}
-	did.resettled = hosted && !old.Settings.Equal(z.Settings) || !hosted && z.Settings.InCatalogs()
+	did.resettled = hosted && !old.Settings.Equal(z.Settings)
 	b.effects = append(b.effects, did)
 	return b.keepHistory(a.apex, z.sequence, entry)
 }

@@ -68,6 +68,9 @@ type Membership struct {
 	Label string
 }
 
+// MaxGroups bounds the groups of a zone, and those that a catalog lists.
+const MaxGroups = 32
+
 // maxGroupName bounds a group's name, in octets: one character-string, since not all consumers join several.
 const maxGroupName = 255
 

@@ -152,7 +152,7 @@ func newAccessRig(t *testing.T) *accessRig {
 		Zones: accessZones{r.st}, Contents: r.st, Access: r.ring, Keys: r.ring, Updates: r, Notifies: accessNotices{r, true},
 		DistantTransfers: distantTransfers{r}, Forward: r,
 	})
-	r.peer = httptest.NewTLSServer(peerCalls(http.NotFoundHandler(), r, r.holder, nil))
+	r.peer = httptest.NewTLSServer(peerCalls(http.NotFoundHandler(), r, r.holder, nil, hostedZones{}))
 	t.Cleanup(r.peer.Close)
 	return r
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"balefire/replication"
+	"balefire/replication/catalogzones"
 	"balefire/replication/keyring"
 )
 
@@ -14,6 +15,7 @@ import (
 type clusterView struct {
 	node     *replication.Node
 	keys     *keyring.Ring
+	catalogs *catalogzones.Keeper
 	ready    func() (bool, []string)
 	draining *atomic.Bool
 }
@@ -39,7 +41,7 @@ func (v clusterView) logEnd(ctx context.Context, partition int32) (int64, error)
 // status is admin's Status.
 func (v clusterView) status(ctx context.Context) (replication.ClusterStatus, error) {
 	c := v.node.ClusterStatus(ctx)
-	c.Troubles = append(c.Troubles, v.keys.Troubles()...)
+	c.Troubles = append(append(c.Troubles, v.keys.Troubles()...), v.catalogs.Troubles()...)
 	for i := range c.Nodes {
 		if self := &c.Nodes[i]; self.ID == c.Node {
 			self.Ready, self.Reasons = v.ready()
@@ -57,7 +59,7 @@ func (v clusterView) troubles() (list []string) {
 	case s.Trying != nil:
 		list = append(list, "the log is out of reach: "+s.Trying.Error())
 	}
-	return append(append(list, v.node.Troubles()...), v.keys.Troubles()...)
+	return append(append(append(list, v.node.Troubles()...), v.keys.Troubles()...), v.catalogs.Troubles()...)
 }
 
 // tellInterval is how often it is looked whether the others are to be told that this node is ready, or not any more.

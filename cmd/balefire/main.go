@@ -88,6 +88,7 @@ func newRoot() (root *cobra.Command, began *bool) {
 		newNamespaceCommand(),
 		newTSIGCommand(),
 		newACLCommand(),
+		newCatalogCommand(),
 		newDevCommand(),
 		newConfigCommand(),
 		newVersionCommand(),

@@ -18,11 +18,12 @@ const (
 
 // peerCalls adds the messages that other nodes pass on to the API's calls that they do. It is for a listener that has made sure that who calls is a node
 // of the region: what it says of the client is believed.
-func peerCalls(calls http.Handler, node transferNode, server *dnsserver.Server, told *notices) http.Handler {
+func peerCalls(calls http.Handler, node transferNode, server *dnsserver.Server, told *notices, lister hostedZones) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", calls)
 	mux.Handle("POST "+transferPath, passedTransfers{node, server})
 	mux.Handle("POST "+forwardPath, forwarded{server})
+	mux.Handle("GET "+hostedPath, lister)
 	mux.Handle("POST "+noticePath, passedNotices{told, server})
 	return mux
 }

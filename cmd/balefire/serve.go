@@ -123,6 +123,8 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	notifier := newNotifier(node, keys, cfg, part(logger, "notify"))
 	metrics.MustRegister(notifier)
 	feed := newZoneFeed(node, kept, part(logger, "secondary"))
+	catalogs := newCatalogs(node, part(logger, "catalogs"))
+	metrics.MustRegister(catalogs)
 	told := newNotices(node, feed.heed, part(logger, "notify"))
 	var answering, draining atomic.Bool
 	ready := func() (bool, []string) {
@@ -136,7 +138,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	if len(cfg.Brokers) > 0 {
 		leave = node.LeaveGroup
 	}
-	view := clusterView{node: node, keys: keys, ready: ready, draining: &draining}
+	view := clusterView{node: node, keys: keys, catalogs: catalogs, ready: ready, draining: &draining}
 	api, err := admin.New(admin.Options{
 		Listen:      cfg.Admin.Listen,
 		Reader:      node.Store(),
@@ -153,6 +155,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 		Peers:       peers{node},
 		Backups:     backups{node},
 		Transfers:   transfersView{node, kept, notifier},
+		Catalogs:    catalogsView{catalogs, catalogNode{node}},
 		LogEnd:      view.logEnd,
 		CheckRemote: func(r zones.Remote) error { return r.Check(parseNetworks(cfg.DNS.AllowPeers)) },
 		Registry:    metrics,
@@ -191,7 +194,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	if err := server.Start(); err != nil {
 		return err
 	}
-	node.ServeCalls(peerCalls(relayed, node, server, told))
+	node.ServeCalls(peerCalls(relayed, node, server, told, hostedZones{catalogNode{node}}))
 	answering.Store(true)
 	defer func() { err = errors.Join(err, withPatience(server.Shutdown)) }()
 	stopNotifier, err := startNotifier(notifier, node)
@@ -209,6 +212,7 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	work.Go(func() { told.run(working) })
 	work.Go(func() { kept.Run(working) })
 	work.Go(func() { feed.run(working) })
+	work.Go(func() { runCatalogs(working, node, catalogs) })
 	work.Go(func() { keepPace(working, cfg.Store.HotZones, node.Store().WriteBuffers) })
 	work.Go(func() { view.tellReadiness(working) })
 

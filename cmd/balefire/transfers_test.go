@@ -121,7 +121,7 @@ func startRegion(t *testing.T) *transferRegion {
 	r.server = startDNS(t, dnsserver.Options{Zones: st, Contents: st, Access: access})
 	r.front = startDNS(t, dnsserver.Options{Zones: allElsewhere{st}, Contents: st, Access: toAddr{}, DistantTransfers: distantTransfers{r}})
 	rest := http.NotFoundHandler()
-	peer := httptest.NewTLSServer(peerCalls(rest, r, r.server, nil))
+	peer := httptest.NewTLSServer(peerCalls(rest, r, r.server, nil, hostedZones{}))
 	t.Cleanup(peer.Close)
 	empty := httptest.NewTLSServer(rest) // a node that is asked first, and knows nothing of transfers
 	t.Cleanup(empty.Close)

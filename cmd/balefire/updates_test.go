@@ -86,7 +86,7 @@ func startUpdated(t *testing.T, opts replication.Options) *updatedNode {
 			t.Error(err)
 		}
 	})
-	node.ServeCalls(peerCalls(http.NotFoundHandler(), node, server, nil))
+	node.ServeCalls(peerCalls(http.NotFoundHandler(), node, server, nil, hostedZones{}))
 	n := &updatedNode{node, server, server.Addrs()[0].String()}
 	until(t, "the node is ready", func() bool { ok, _ := node.Ready(); return ok })
 	return n

@@ -66,7 +66,7 @@ func printChanged(cmd *cobra.Command, conn *connection, got changed, done string
 
 func newZoneCreateCommand(conn *connection) *cobra.Command {
 	var policy, primary, mailbox string
-	var servers []string
+	var servers, groups []string
 	var ttl uint32
 	var primaries primaryFlags
 	cmd := &cobra.Command{
@@ -92,7 +92,11 @@ func newZoneCreateCommand(conn *connection) *cobra.Command {
 						return usagef("--%s: a zone with --secondary-of is as its primary has it", flag)
 					}
 				}
-				return createZone(cmd, conn, map[string]any{"name": apex.String(), "primaries": from})
+				body := map[string]any{"name": apex.String(), "primaries": from}
+				if len(groups) > 0 {
+					body["groups"] = groups
+				}
+				return createZone(cmd, conn, body)
 			}
 			if len(servers) == 0 {
 				return usagef("--ns is missing: a zone needs at least one name server, or --secondary-of")
@@ -115,13 +119,17 @@ func newZoneCreateCommand(conn *connection) *cobra.Command {
 					return usagef("--ns: %v", err)
 				}
 			}
-			return createZone(cmd, conn, map[string]any{
+			body := map[string]any{
 				"name":          apex.String(),
 				"serial_policy": policy,
 				"nameservers":   servers,
 				"ttl":           ttl,
 				"soa":           soa,
-			})
+			}
+			if len(groups) > 0 {
+				body["groups"] = groups
+			}
+			return createZone(cmd, conn, body)
 		},
 	}
 	conn.registerWait(cmd)
@@ -130,6 +138,7 @@ func newZoneCreateCommand(conn *connection) *cobra.Command {
 	cmd.Flags().StringVar(&mailbox, "mailbox", "", "the SOA's mailbox, as a name (default: hostmaster in the zone)")
 	cmd.Flags().StringVar(&policy, "serial-policy", "increment", "how the serial goes forward: increment, unixtime, date or keep")
 	cmd.Flags().Uint32Var(&ttl, "ttl", 3600, "TTL of both RRsets, in seconds")
+	cmd.Flags().StringArrayVar(&groups, "group", nil, "a group that the zone is in, which catalogs say of it; repeatable")
 	primaries.register(cmd.Flags())
 	return cmd
 }

@@ -69,6 +69,16 @@ type zoneDetails struct {
 	AllowTransfer []grantInfo  `json:"allow_transfer"`
 	AllowUpdate   []grantInfo  `json:"allow_update"`
 	AllowNotify   []grantInfo  `json:"allow_notify"`
+	Groups        []string     `json:"groups"`
+	NewOwner      string       `json:"new_owner,omitempty"`
+	Catalog       *struct {
+		Role   string   `json:"role"`
+		Groups []string `json:"groups,omitempty"`
+	} `json:"catalog,omitempty"`
+	Member *struct {
+		Catalog string `json:"catalog"`
+		Label   string `json:"label"`
+	} `json:"member,omitempty"`
 }
 
 // How secondary zones stand.
@@ -169,6 +179,17 @@ func (z zoneDetails) rows(t table) {
 	list("may transfer", texts(z.AllowTransfer))
 	list("may update", texts(z.AllowUpdate))
 	list("may notify", texts(z.AllowNotify))
+	if z.Catalog != nil {
+		t.row("catalog", z.Catalog.Role)
+		list("lists groups", z.Catalog.Groups)
+	}
+	list("groups", z.Groups)
+	if z.NewOwner != "" {
+		t.row("goes to catalog", z.NewOwner)
+	}
+	if z.Member != nil {
+		t.row("of catalog", z.Member.Catalog+" as "+z.Member.Label)
+	}
 }
 
 func texts[T fmt.Stringer](list []T) (all []string) {
@@ -194,6 +215,7 @@ const none = "none"
 
 // primaryFlags say where a secondary zone comes from.
 type primaryFlags struct {
+	flag  string // that terms are of
 	terms []string
 	key   string
 	tls   string // anyTLS, or the name that the certificate must be for; "" without TLS
@@ -202,8 +224,12 @@ type primaryFlags struct {
 // anyTLS is --tls without a name; none can be written so.
 const anyTLS = "any"
 
-func (f *primaryFlags) register(flags *pflag.FlagSet) {
-	flags.StringSliceVar(&f.terms, "secondary-of", nil, "a primary that the zone comes from: [key:NAME@]ADDRESS[:PORT]; repeatable, in the order in which they are asked")
+func (f *primaryFlags) register(flags *pflag.FlagSet) { f.registerAs(flags, "secondary-of") }
+
+// registerAs is register with another name for the flag of the primaries.
+func (f *primaryFlags) registerAs(flags *pflag.FlagSet, name string) {
+	f.flag = name
+	flags.StringSliceVar(&f.terms, name, nil, "a primary that the zone comes from: [key:NAME@]ADDRESS[:PORT]; repeatable, in the order in which they are asked")
 	flags.StringVar(&f.key, "tsig", "", "the TSIG key for primaries that have none of their own")
 	flags.StringVar(&f.tls, "tls", "", "fetch over TLS (RFC 9103); --tls=NAME: from servers whose certificate is for that name")
 	flags.Lookup("tls").NoOptDefVal = anyTLS
@@ -212,9 +238,9 @@ func (f *primaryFlags) register(flags *pflag.FlagSet) {
 // remotes returns the primaries.
 func (f *primaryFlags) remotes() ([]remoteInfo, error) {
 	if len(f.terms) == 0 && (f.key != "" || f.tls != "") {
-		return nil, usagef("--tsig and --tls are about primaries: --secondary-of is missing")
+		return nil, usagef("--tsig and --tls are about primaries: --%s is missing", f.flag)
 	}
-	remotes, err := parseRemotes("secondary-of", f.terms)
+	remotes, err := parseRemotes(f.flag, f.terms)
 	for i := range remotes {
 		r := &remotes[i]
 		r.Key = firstOf(r.Key, f.key)
@@ -296,7 +322,9 @@ func cutKey(term string) (key, rest string, err error) {
 func newZoneSetCommand(conn *connection) *cobra.Command {
 	var primaries primaryFlags
 	var policy string
-	var notify, transfer, update, notified, names, types []string
+	var notify, transfer, update, notified, names, types, groups []string
+	var newOwner string
+	var detach bool
 	cmd := &cobra.Command{
 		Use:   "set ZONE",
 		Short: "Change settings of a zone: those that are named, and no others",
@@ -307,7 +335,9 @@ What no term allows is refused.`,
   balefire zone set example.org. --allow-update key:dhcp@192.0.2.0/24 --update-names dyn --update-types A,AAAA,TXT
   balefire zone set example.org. --notify none
   balefire zone set example.net. --secondary-of 192.0.2.1 --secondary-of 192.0.2.2 --tsig key.example.
-  balefire zone set example.net. --secondary-of none`,
+  balefire zone set example.net. --secondary-of none
+  balefire zone set example.org. --group customers --group signed
+  balefire zone set example.org. --new-catalog other.catalog.example.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			apex, err := apexArg(args[0])
@@ -332,6 +362,17 @@ What no term allows is refused.`,
 				if body["notify"], err = parseRemotes("notify", notify); err != nil {
 					return err
 				}
+			}
+			if cmd.Flags().Changed("group") {
+				body["groups"] = groupTerms(groups)
+			}
+			if cmd.Flags().Changed("new-catalog") {
+				if body["new_owner"], err = newOwnerTerm(newOwner); err != nil {
+					return err
+				}
+			}
+			if detach {
+				body["detached"] = true
 			}
 			for flag, terms := range map[string][]string{"allow-transfer": transfer, "allow-update": update, "allow-notify": notified} {
 				if !cmd.Flags().Changed(flag) {
@@ -362,10 +403,33 @@ What no term allows is refused.`,
 	flags.StringSliceVar(&transfer, "allow-transfer", nil, "who may transfer the zone; repeatable")
 	flags.StringSliceVar(&update, "allow-update", nil, "who may change the zone by dynamic updates; repeatable")
 	flags.StringSliceVar(&notified, "allow-notify", nil, "who, besides its primaries, may say that a secondary zone has changed; repeatable")
+	flags.StringArrayVar(&groups, "group", nil, "a group that the zone is in, which catalogs say of it; repeatable")
+	flags.StringVar(&newOwner, "new-catalog", "", "the catalog that is to have the zone: the others that list it say so, and it lists it")
+	flags.BoolVar(&detach, "detach", false, "take the zone off the catalog that it was made for, which does nothing to it any more")
 	flags.StringSliceVar(&names, "update-names", nil, "names that --allow-update is about, with all below them; repeatable")
 	flags.StringSliceVar(&types, "update-types", nil, "types of records that --allow-update is about; repeatable")
 	primaries.register(flags)
 	return cmd
+}
+
+// groupTerms reads the terms of --group. "none" alone is an empty list.
+func groupTerms(groups []string) []string {
+	if len(groups) == 1 && groups[0] == none {
+		return []string{}
+	}
+	return groups
+}
+
+// newOwnerTerm reads --new-catalog.
+func newOwnerTerm(text string) (string, error) {
+	if text == none {
+		return "", nil
+	}
+	apex, err := zones.ParseName(text)
+	if err != nil {
+		return "", usagef("--new-catalog: %v", err)
+	}
+	return apex.String(), nil
 }
 
 // restrict says what grants for updates are about.

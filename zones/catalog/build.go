@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -162,60 +163,59 @@ func (c *Catalog) node(label string) (zones.Name, error) {
 	return name, err
 }
 
-// Ops are the operations that make the zone of one catalog that of another with the same apex, SOA and NS apart; none when they say the same.
-func Ops(from, to *Catalog) ([]zones.Op, error) {
-	// By owner and type, since a label may go from one member to another.
+// Differences are the operations that make a zone with the RRsets given, in any order, what the catalog says, the SOA apart; none when it says
+// that already. Whatever else the zone has is deleted. What is deleted comes first, so that no member is in the zone twice even if
+// they are made one after the other.
+func (c *Catalog) Differences(have iter.Seq[zones.RRset]) ([]zones.Op, error) {
+	want, err := c.RRsets(0, DefaultTiming)
+	if err != nil {
+		return nil, err
+	}
 	type place struct {
 		owner zones.Name
-		t     zones.Type
+		key   zones.Key
 	}
-	before := make(map[place]zones.RRset)
-	var deleted []place
-	for _, m := range from.members {
-		if after, ok := to.members[m.Zone]; ok && after.Equal(m) {
-			continue
-		}
-		sets, err := from.rrsets(m)
-		if err != nil {
-			return nil, err
-		}
-		for _, s := range sets {
-			before[place{s.Owner, s.Type}] = s
+	missing := make(map[place]int, len(want)) // the index in want
+	for i, s := range want {
+		if s.Type != zones.TypeSOA {
+			missing[place{s.Owner, s.Key}] = i
 		}
 	}
-	var put []zones.RRset
-	for _, m := range to.members {
-		if old, ok := from.members[m.Zone]; ok && old.Equal(m) {
-			continue
-		}
-		sets, err := to.rrsets(m)
-		if err != nil {
-			return nil, err
-		}
-		for _, s := range sets {
-			at := place{s.Owner, s.Type}
-			if old, ok := before[at]; !ok || !old.Equal(s) {
-				put = append(put, s)
-			}
-			delete(before, at)
+	var ops []zones.Op
+	same := make([]bool, len(want))
+	for s := range have {
+		i, wanted := missing[place{s.Owner, s.Key}]
+		switch {
+		case s.Type == zones.TypeSOA:
+		case !wanted:
+			ops = append(ops, zones.OpDeleteRRset{Owner: zones.Name(strings.Clone(string(s.Owner))), Type: s.Type})
+		case want[i].Equal(s):
+			same[i] = true
 		}
 	}
-	for at := range before {
-		deleted = append(deleted, at)
-	}
-	slices.SortFunc(deleted, func(a, b place) int {
-		if c := zones.Compare(a.owner, b.owner); c != 0 {
-			return c
+	for i, s := range want {
+		if s.Type != zones.TypeSOA && !same[i] {
+			ops = append(ops, zones.OpPutRRset{RRset: s})
 		}
-		return int(a.t) - int(b.t)
-	})
-	slices.SortFunc(put, zones.CompareRRsets)
-	ops := make([]zones.Op, 0, len(deleted)+len(put))
-	for _, at := range deleted {
-		ops = append(ops, zones.OpDeleteRRset{Owner: at.owner, Type: at.t})
-	}
-	for _, s := range put {
-		ops = append(ops, zones.OpPutRRset{RRset: s})
 	}
 	return ops, nil
+}
+
+// Labels returns how the members of a zone that may be a catalog are called in it, whatever else is wrong with it. Of several labels for one zone
+// any is returned.
+func Labels(apex zones.Name, have iter.Seq[zones.RRset]) map[zones.Name]string {
+	labels := make(map[zones.Name]string)
+	zonesName, err := apex.Child(zonesLabel)
+	if err != nil {
+		return labels
+	}
+	for s := range have {
+		if s.Type != zones.TypePTR || !s.Owner.IsBelow(zonesName) || s.Owner.Labels() != zonesName.Labels()+1 {
+			continue
+		}
+		if target, ok := zones.Target(zones.TypePTR, s.First()); ok && s.Len() == 1 {
+			labels[clone(target)] = strings.Clone(s.Owner.Label())
+		}
+	}
+	return labels
 }

@@ -3,7 +3,7 @@
 //
 // What holds:
 //   - A catalog that breaks a rule of the RFC is none: nothing of it is used, and a *Broken says why.
-//   - What Build makes, Parse reads as the same, and Ops lead from one catalog to the next.
+//   - What Build makes, Parse reads as the same, and Differences lead from any zone to what the catalog says.
 //   - A member's zone is removed, or taken over, only by what its owner says (Decide).
 package catalog
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -155,7 +156,6 @@ func TestBuildParseAndOps(t *testing.T) {
 	for seed := range uint64(300) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		from, to := randomCatalog(t, rng, 12), randomCatalog(t, rng, 12)
-		content := map[string]zones.RRset{}
 		sets, err := from.RRsets(7, DefaultTiming)
 		if err != nil {
 			t.Fatal(err)
@@ -163,43 +163,13 @@ func TestBuildParseAndOps(t *testing.T) {
 		if !slices.IsSortedFunc(sets, zones.CompareRRsets) {
 			t.Fatalf("seed %d: not in order", seed)
 		}
-		for _, s := range sets {
-			content[s.Owner.String()+s.Type.String()] = s
-		}
 		back, err := Parse(apex, slices.Values(sets))
 		if err != nil || !reflect.DeepEqual(back.Members(), from.Members()) {
 			t.Fatalf("seed %d: %v, %+v is read as %+v", seed, err, from.Members(), back)
 		}
-		ops, err := Ops(from, to)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, op := range ops {
-			switch op := op.(type) {
-			case zones.OpPutRRset:
-				at := op.RRset.Owner.String() + op.RRset.Type.String()
-				if old, ok := content[at]; ok && old.Equal(op.RRset) {
-					t.Errorf("seed %d: %s is put as it is", seed, at)
-				}
-				content[at] = op.RRset
-			case zones.OpDeleteRRset:
-				at := op.Owner.String() + op.Type.String()
-				if _, ok := content[at]; !ok {
-					t.Errorf("seed %d: %s is deleted and not there", seed, at)
-				}
-				delete(content, at)
-			}
-		}
-		var after []zones.RRset
-		for _, s := range content {
-			after = append(after, s)
-		}
-		back, err = Parse(apex, slices.Values(after))
+		back, err = Parse(apex, slices.Values(performed(t, sets, to)))
 		if err != nil || !reflect.DeepEqual(back.Members(), to.Members()) {
 			t.Fatalf("seed %d: %v; operations lead to %+v, not %+v", seed, err, back, to.Members())
-		}
-		if same, err := Ops(to, back); err != nil || len(same) != 0 {
-			t.Errorf("seed %d: from a catalog to itself: %v, %v", seed, same, err)
 		}
 	}
 }
@@ -221,115 +191,119 @@ func TestMemberLabel(t *testing.T) {
 	}
 }
 
-// consumer is a Consumer of maps.
-type consumer struct {
-	hosted   map[zones.Name]Owned
-	catalogs []*Catalog
+// hosted is a Hosted of a map.
+type hosted map[zones.Name]zones.ZoneSettings
+
+func (h hosted) Settings(zone zones.Name) (zones.ZoneSettings, bool) {
+	s, ok := h[zone]
+	return s, ok
 }
 
-func (c consumer) Owned(zone zones.Name) (Owned, bool) {
-	o, ok := c.hosted[zone]
-	return o, ok
-}
-
-func (c consumer) OwnedBy(catalog zones.Name) (all []zones.Name) {
-	for zone, o := range c.hosted {
-		if o.Catalog == catalog {
+func (h hosted) Members(catalog zones.Name) (all []zones.Name) {
+	for zone, s := range h {
+		if s.Member.Catalog == catalog {
 			all = append(all, zone)
 		}
 	}
 	return all
 }
 
-func (c consumer) Catalog(apex zones.Name) *Catalog {
-	for _, k := range c.catalogs {
-		if k.Apex == apex {
-			return k
-		}
+func remotes(addresses ...string) (all []zones.Remote) {
+	for _, a := range addresses {
+		all = append(all, zones.Remote{Addr: netip.MustParseAddrPort(a)})
 	}
-	return nil
+	return all
 }
 
 func TestDecide(t *testing.T) {
-	other := zones.MustParseName("other.catalog.")
-	make := func(apex zones.Name, members ...Member) *Catalog {
-		c, err := New(apex, members)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
+	other := name("other.catalog.")
 	z := name("z.example.")
-	ours := func(label string, groups ...string) Owned { return Owned{Catalog: apex, Label: label, Groups: groups} }
-	theirs := Owned{Catalog: other, Label: "l"}
+	from := remotes("192.0.2.1:53")
+	is := func(catalog zones.Name, label string, groups ...string) zones.ZoneSettings {
+		return zones.ZoneSettings{Primaries: from, Member: zones.Membership{Catalog: catalog, Label: label}, Groups: groups}
+	}
+	offered := func(s zones.ZoneSettings, to zones.Name) zones.ZoneSettings {
+		s.NewOwner = to
+		return s
+	}
+	elsewhere := is(apex, "l")
+	elsewhere.Primaries = remotes("192.0.2.2:53")
+	extras := is(apex, "l")
+	extras.Notify, extras.Frozen = from, true
 	for _, c := range []struct {
 		what    string
 		members []Member
-		hosted  map[zones.Name]Owned
-		others  []*Catalog
+		hosted  hosted
 		want    []string
 	}{
-		{"a new member", []Member{{Zone: z, Label: "l"}}, nil, nil, []string{"create z.example."}},
-		{"a member that is there", []Member{{Zone: z, Label: "l"}}, map[zones.Name]Owned{z: ours("l")}, nil, nil},
-		{"another label", []Member{{Zone: z, Label: "m"}}, map[zones.Name]Owned{z: ours("l")}, nil, []string{"recreate z.example."}},
-		{"other groups", []Member{{Zone: z, Label: "l", Groups: []string{"g"}}}, map[zones.Name]Owned{z: ours("l")}, nil, []string{"regroup z.example."}},
-		{"the same groups", []Member{{Zone: z, Label: "l", Groups: []string{"h", "g"}}}, map[zones.Name]Owned{z: ours("l", "h", "g")}, nil, nil},
-		{"a member that goes", nil, map[zones.Name]Owned{z: ours("l")}, nil, []string{"delete z.example."}},
-		{"a zone of the operator's", nil, map[zones.Name]Owned{z: {}}, nil, nil},
-		{"a zone of another catalog", nil, map[zones.Name]Owned{z: theirs}, nil, nil},
-		{"a clash with the operator's", []Member{{Zone: z, Label: "l"}}, map[zones.Name]Owned{z: {}}, nil, []string{"clash z.example."}},
-		{"a clash with another catalog", []Member{{Zone: z, Label: "l"}}, map[zones.Name]Owned{z: theirs}, []*Catalog{make(other, Member{Zone: z, Label: "l"})}, []string{"clash z.example."}},
-		{"a clash with one that is broken", []Member{{Zone: z, Label: "l"}}, map[zones.Name]Owned{z: theirs}, nil, []string{"clash z.example."}},
-		{
-			"one that is given away, to somebody else",
-			[]Member{{Zone: z, Label: "l"}},
-			map[zones.Name]Owned{z: theirs},
-			[]*Catalog{make(other, Member{Zone: z, Label: "l", NewOwner: name("third.catalog.")})},
-			[]string{"clash z.example."},
-		},
-		{
-			"one that is given away",
-			[]Member{{Zone: z, Label: "l"}},
-			map[zones.Name]Owned{z: theirs},
-			[]*Catalog{make(other, Member{Zone: z, Label: "l", NewOwner: apex})},
-			[]string{"take-over z.example."},
-		},
-		{
-			"one that is given away, under another label",
-			[]Member{{Zone: z, Label: "m"}},
-			map[zones.Name]Owned{z: theirs},
-			[]*Catalog{make(other, Member{Zone: z, Label: "l", NewOwner: apex})},
-			[]string{"take-over z.example. reset"},
-		},
-		{
-			"a giver that does not own",
-			[]Member{{Zone: z, Label: "l"}},
-			map[zones.Name]Owned{z: {}},
-			[]*Catalog{make(other, Member{Zone: z, Label: "l", NewOwner: apex})},
-			[]string{"clash z.example."},
-		},
-		{"the catalog itself", []Member{{Zone: apex, Label: "l"}}, nil, nil, []string{"clash catalog.example."}},
-		{"what goes comes first", []Member{{Zone: name("a."), Label: "l"}}, map[zones.Name]Owned{z: ours("l")}, nil, []string{"delete z.example.", "create a."}},
+		{"a new member", []Member{{Zone: z, Label: "l"}}, nil, []string{"create z.example."}},
+		{"a member that is there", []Member{{Zone: z, Label: "l"}}, hosted{z: is(apex, "l")}, nil},
+		{"a member with settings of the operator's", []Member{{Zone: z, Label: "l"}}, hosted{z: extras}, nil},
+		{"another label", []Member{{Zone: z, Label: "m"}}, hosted{z: is(apex, "l")}, []string{"recreate z.example."}},
+		{"other groups", []Member{{Zone: z, Label: "l", Groups: []string{"g"}}}, hosted{z: is(apex, "l")}, []string{"update z.example."}},
+		{"the same groups", []Member{{Zone: z, Label: "l", Groups: []string{"h", "g"}}}, hosted{z: is(apex, "l", "g", "h")}, nil},
+		{"groups that can't be", []Member{{Zone: z, Label: "l", Groups: []string{"\xff", "g"}}}, hosted{z: is(apex, "l", "g")}, nil},
+		{"other primaries", []Member{{Zone: z, Label: "l"}}, hosted{z: elsewhere}, []string{"update z.example."}},
+		{"a member that is offered", []Member{{Zone: z, Label: "l", NewOwner: other}}, hosted{z: is(apex, "l")}, []string{"update z.example."}},
+		{"a member that is offered still", []Member{{Zone: z, Label: "l", NewOwner: other}}, hosted{z: offered(is(apex, "l"), other)}, nil},
+		{"a member that is not offered any more", []Member{{Zone: z, Label: "l"}}, hosted{z: offered(is(apex, "l"), other)}, []string{"update z.example."}},
+		{"a member that is offered to itself", []Member{{Zone: z, Label: "l", NewOwner: z}}, hosted{z: is(apex, "l")}, nil},
+		{"a member that is offered to its catalog", []Member{{Zone: z, Label: "l", NewOwner: apex}}, hosted{z: is(apex, "l")}, nil},
+		{"a member that goes", nil, hosted{z: is(apex, "l")}, []string{"delete z.example."}},
+		{"a zone of the operator's", nil, hosted{z: {}}, nil},
+		{"a zone of another catalog", nil, hosted{z: is(other, "l")}, nil},
+		{"a clash with the operator's", []Member{{Zone: z, Label: "l"}}, hosted{z: {}}, []string{"clash z.example."}},
+		{"a clash with what the operator would give away", []Member{{Zone: z, Label: "l"}}, hosted{z: {NewOwner: apex}}, []string{"clash z.example."}},
+		{"a clash with another catalog", []Member{{Zone: z, Label: "l"}}, hosted{z: is(other, "l")}, []string{"clash z.example."}},
+		{"one that is given away, to somebody else", []Member{{Zone: z, Label: "l"}}, hosted{z: offered(is(other, "l"), name("third."))}, []string{"clash z.example."}},
+		{"one that is given away", []Member{{Zone: z, Label: "l"}}, hosted{z: offered(is(other, "l"), apex)}, []string{"take-over z.example."}},
+		{"one that was given away", []Member{{Zone: z, Label: "l", NewOwner: other}}, hosted{z: is(other, "l")}, nil},
+		{"one that is given away, and not wanted", nil, hosted{z: offered(is(other, "l"), apex)}, nil},
+		{"one that is given away, under another label", []Member{{Zone: z, Label: "m"}}, hosted{z: offered(is(other, "l"), apex)}, []string{"take-over z.example. reset"}},
+		{"the catalog itself", []Member{{Zone: apex, Label: "l"}}, nil, []string{"clash catalog.example."}},
+		{"what goes comes first", []Member{{Zone: name("a."), Label: "l"}}, hosted{z: is(apex, "l")}, []string{"delete z.example.", "create a."}},
 	} {
+		k, err := New(apex, c.members)
+		if err != nil {
+			t.Fatal(err)
+		}
 		var got []string
-		for _, s := range Decide(make(apex, c.members...), consumer{c.hosted, c.others}) {
-			text := s.Action.String() + " " + s.Member.Zone.String()
+		for _, s := range Decide(k, from, c.hosted) {
+			text := s.Action.String() + " " + s.Zone.String()
 			if s.Reset {
 				text += " reset"
 			}
 			got = append(got, text)
+			if is := c.hosted[s.Zone]; s.Before != is.Member {
+				t.Errorf("%s: done to what is %+v", c.what, s.Before)
+			}
+			// What is done is enough: afterwards there is nothing to do.
+			switch s.Action {
+			case Delete:
+				delete(c.hosted, s.Zone)
+			case Create, Recreate, Update, TakeOver:
+				if c.hosted == nil {
+					c.hosted = hosted{}
+				}
+				c.hosted[s.Zone] = c.hosted[s.Zone].With(MemberParts, s.Want)
+			}
 		}
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", c.what, got, c.want)
 		}
+		for _, s := range Decide(k, from, c.hosted) {
+			if s.Action != Clash {
+				t.Errorf("%s: and then %s", c.what, s.Action)
+			}
+		}
 	}
 }
 
-// lateConsumer says of zones that they are a catalog's which are not any more.
-type lateConsumer struct{ consumer }
+// lateHosted says of zones that they are a catalog's which are not any more.
+type lateHosted struct{ hosted }
 
-func (c lateConsumer) OwnedBy(zones.Name) (all []zones.Name) {
-	for zone := range c.hosted {
+func (h lateHosted) Members(zones.Name) (all []zones.Name) {
+	for zone := range h.hosted {
 		all = append(all, zone)
 	}
 	return append(all, name("gone.example."))
@@ -340,27 +314,99 @@ func TestDecideDeletesOnlyWhatIsItsOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hosted := map[zones.Name]Owned{name("a."): {}, name("b."): {Catalog: name("other.catalog."), Label: "l"}}
-	if steps := Decide(c, lateConsumer{consumer{hosted: hosted}}); len(steps) != 0 {
+	have := hosted{name("a."): {}, name("b."): {Member: zones.Membership{Catalog: name("other.catalog."), Label: "l"}}}
+	if steps := Decide(c, nil, lateHosted{have}); len(steps) != 0 {
 		t.Errorf("%+v", steps)
 	}
 }
 
-func TestCompare(t *testing.T) {
-	catalog := func(members ...Member) *Catalog {
-		c, err := New(apex, members)
-		if err != nil {
-			t.Fatal(err)
+func TestLists(t *testing.T) {
+	all, some := zones.Catalog{Role: zones.CatalogProduced}, zones.Catalog{Role: zones.CatalogProduced, Groups: []string{"a", "b"}}
+	for _, c := range []struct {
+		what      string
+		s         zones.ZoneSettings
+		all, some bool
+	}{
+		{"a zone", zones.ZoneSettings{}, true, false},
+		{"one of a group", zones.ZoneSettings{Groups: []string{"b", "c"}}, true, true},
+		{"one of another", zones.ZoneSettings{Groups: []string{"c"}}, true, false},
+		{"one that is to come", zones.ZoneSettings{NewOwner: apex}, true, true},
+		{"one that is to go elsewhere", zones.ZoneSettings{NewOwner: name("other.")}, true, false},
+		{"a secondary zone", zones.ZoneSettings{Primaries: remotes("192.0.2.1:53"), Groups: []string{"a"}}, false, false},
+		{"a catalog", zones.ZoneSettings{Catalog: all, Groups: []string{"a"}}, false, false},
+	} {
+		if got := all.Lists(apex, c.s); got != c.all {
+			t.Errorf("%s among all: %t", c.what, got)
 		}
-		return c
+		if got := some.Lists(apex, c.s); got != c.some {
+			t.Errorf("%s among some: %t", c.what, got)
+		}
 	}
-	a, b, c, d, e := name("a."), name("b."), name("c."), name("d."), name("e.")
-	from := catalog(Member{Zone: a, Label: "a"}, Member{Zone: b, Label: "b"}, Member{Zone: c, Label: "c"}, Member{Zone: d, Label: "d"})
-	to := catalog(Member{Zone: a, Label: "a"}, Member{Zone: b, Label: "b2"}, Member{Zone: d, Label: "d", Groups: []string{"g"}, NewOwner: e}, Member{Zone: e, Label: "e"})
-	want := Changed{Added: []zones.Name{e}, Removed: []zones.Name{c}, Relabelled: []zones.Name{b}, Regrouped: []zones.Name{d}, Offered: []zones.Name{d}}
-	if got := Compare(from, to); !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v", got)
+	if (zones.Catalog{Role: zones.CatalogConsumed}).Lists(apex, zones.ZoneSettings{}) {
+		t.Error("a catalog that is consumed lists zones of ours")
 	}
+}
+
+// A catalog whose zone was spoilt is put right, and what is called somehow in it stays so.
+func TestDifferencesRepair(t *testing.T) {
+	spoilt := read(t, `version TXT "1"
+a.zones PTR x.
+b.zones PTR y.
+b.zones PTR z.
+group.a.zones TXT g
+deep.er.a.zones TXT t
+*.zones A 192.0.2.1
+`)
+	want := map[zones.Name]string{name("x."): "a"}
+	if got := Labels(apex, slices.Values(spoilt)); !reflect.DeepEqual(got, want) {
+		t.Errorf("labels %v", got)
+	}
+	c, err := New(apex, []Member{{Zone: name("x."), Label: "a"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := Parse(apex, slices.Values(performed(t, spoilt, c)))
+	if err != nil || !reflect.DeepEqual(back.Members(), c.Members()) {
+		t.Fatalf("%v: %+v", err, back)
+	}
+}
+
+// performed is a zone after what makes it the catalog's.
+func performed(t testing.TB, have []zones.RRset, c *Catalog) (after []zones.RRset) {
+	t.Helper()
+	ops, err := c.Differences(slices.Values(have))
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := map[string]zones.RRset{}
+	for _, s := range have {
+		content[s.Owner.String()+s.Type.String()] = s
+	}
+	put := false
+	for _, op := range ops {
+		switch op := op.(type) {
+		case zones.OpPutRRset:
+			put = true
+			at := op.RRset.Owner.String() + op.RRset.Type.String()
+			if old, ok := content[at]; ok && old.Equal(op.RRset) {
+				t.Errorf("%s is put as it is", at)
+			}
+			content[at] = op.RRset
+		case zones.OpDeleteRRset:
+			at := op.Owner.String() + op.Type.String()
+			if _, ok := content[at]; !ok || put {
+				t.Errorf("%s is deleted, and not there, or something was put before", at)
+			}
+			delete(content, at)
+		}
+	}
+	for _, s := range content {
+		after = append(after, s)
+	}
+	if again, err := c.Differences(slices.Values(after)); err != nil || len(again) != 0 {
+		t.Errorf("from a catalog to itself: %v, %v", again, err)
+	}
+	return after
 }
 
 // FuzzParse: whatever a zone holds, it is read or found to be broken; what is read is built and read again as the same.

@@ -7,14 +7,6 @@ import (
 	"balefire/zones"
 )
 
-// Owned is what a zone is to catalogs: the one that it was made for, and what that said of it then.
-type Owned struct {
-	// Catalog is "" for a zone that was made otherwise. Catalogs do nothing to it.
-	Catalog zones.Name
-	Label   string
-	Groups  []string
-}
-
 // Action is what is to be done for a catalog.
 type Action uint8
 
@@ -25,15 +17,15 @@ const (
 	Delete
 	// Recreate: remove the zone and all that is known of it, and make it anew: its label has changed (RFC 9432 §5.4).
 	Recreate
-	// Regroup: treat the zone as its other groups say.
-	Regroup
+	// Update: its settings are not what the catalog asks for: groups, the new owner, where it comes from.
+	Update
 	// TakeOver: the zone belongs to this catalog from now on, with all that is in it (RFC 9432 §4.3.1).
 	TakeOver
 	// Clash: leave the zone alone, and tell people: it belongs to something else (RFC 9432 §5.2).
 	Clash
 )
 
-var actionNames = [...]string{"", "create", "delete", "recreate", "regroup", "take-over", "clash"}
+var actionNames = [...]string{"", "create", "delete", "recreate", "update", "take-over", "clash"}
 
 func (a Action) String() string {
 	if int(a) < len(actionNames) {
@@ -45,37 +37,60 @@ func (a Action) String() string {
 // Step is an action for a zone.
 type Step struct {
 	Action Action
-	Member Member // of Delete, the zone alone
-	// Before is what the zone was, but for Create.
-	Before Owned
+	Zone   zones.Name
+	// Want is what the settings are to be, those that catalogs are about. Zero of Delete and Clash.
+	Want zones.ZoneSettings
+	// Before is whose member the zone was, but for Create.
+	Before zones.Membership
 	// Reset says, of TakeOver, that all that is known of the zone begins anew: it has another label (RFC 9432 §4.3.1).
 	Reset bool
 }
 
-// Consumer is what deciding needs to know.
-type Consumer interface {
-	// Owned returns what a hosted zone is to catalogs; ok is false when it is not hosted.
-	Owned(zone zones.Name) (owned Owned, ok bool)
-	// OwnedBy returns the hosted zones that were made for a catalog.
-	OwnedBy(catalog zones.Name) []zones.Name
-	// Catalog returns what a catalog said when it was last whole; nil for none, and for one that has expired.
-	Catalog(apex zones.Name) *Catalog
+// MemberParts are the settings that a catalog's consumer decides about.
+const MemberParts = zones.PartPrimaries | zones.PartGroups | zones.PartNewOwner | zones.PartMember
+
+// Settings are what a zone is to have that was made for a member of a catalog that comes from these primaries. Of the groups those are left out
+// that no zone can have here.
+func (c *Catalog) Settings(m Member, primaries []zones.Remote) zones.ZoneSettings {
+	s := zones.ZoneSettings{Primaries: primaries, Member: zones.Membership{Catalog: c.Apex, Label: m.Label}}
+	for _, g := range m.Groups {
+		if zones.CheckGroup(g) == "" && len(s.Groups) < zones.MaxGroups {
+			s.Groups = append(s.Groups, g)
+		}
+	}
+	if m.NewOwner != m.Zone && m.NewOwner != c.Apex {
+		s.NewOwner = m.NewOwner
+	}
+	return s
 }
 
-// Decide says what is to be done so that the hosted zones are as a catalog says, which was just found to be whole: what goes first, then by
-// zone. A catalog that is broken, or has expired, is not to be decided about: its members stay as they are (RFC 9432 §5.1).
-func Decide(c *Catalog, have Consumer) []Step {
+// Hosted is what deciding needs to know of the zones that are hosted. What it says may be a little old: whoever does what was decided makes
+// sure that it is still so.
+type Hosted interface {
+	// Settings returns those of a hosted zone; ok is false when it is not hosted.
+	Settings(zone zones.Name) (s zones.ZoneSettings, ok bool)
+	// Members returns the hosted zones that were made for a catalog.
+	Members(catalog zones.Name) []zones.Name
+}
+
+// Decide says what is to be done so that the hosted zones are as a catalog says, which was just found to be whole, and comes from
+// these primaries: what goes first, then by zone. A catalog that is broken, or has expired, is not to be decided about: its members stay as
+// they are (RFC 9432 §5.1).
+//
+// That a catalog gives a zone to another is in the zone's settings since that was decided about (NewOwner). So a zone changes hands only
+// when both catalogs say so.
+func Decide(c *Catalog, primaries []zones.Remote, have Hosted) []Step {
 	var steps []Step
 	for _, m := range c.Members() {
-		if s, ok := decideMember(c, m, have); ok {
+		if s, ok := decideMember(c, m, primaries, have); ok {
 			steps = append(steps, s)
 		}
 	}
-	for _, zone := range have.OwnedBy(c.Apex) {
-		// RFC 9432 §5.3: only what was made for this catalog. Others are not among these, but the answer may be older than this look.
-		before, hosted := have.Owned(zone)
-		if _, listed := c.Member(zone); !listed && hosted && before.Catalog == c.Apex {
-			steps = append(steps, Step{Action: Delete, Member: Member{Zone: zone}, Before: before})
+	for _, zone := range have.Members(c.Apex) {
+		// RFC 9432 §5.3: only what was made for this catalog.
+		s, hosted := have.Settings(zone)
+		if _, listed := c.Member(zone); !listed && hosted && s.Member.Catalog == c.Apex {
+			steps = append(steps, Step{Action: Delete, Zone: zone, Before: s.Member})
 		}
 	}
 	slices.SortFunc(steps, func(a, b Step) int {
@@ -85,68 +100,32 @@ func Decide(c *Catalog, have Consumer) []Step {
 			}
 			return 1
 		}
-		return zones.Compare(a.Member.Zone, b.Member.Zone)
+		return zones.Compare(a.Zone, b.Zone)
 	})
 	return steps
 }
 
-func decideMember(c *Catalog, m Member, have Consumer) (s Step, ok bool) {
-	before, hosted := have.Owned(m.Zone)
-	s = Step{Member: m, Before: before}
+func decideMember(c *Catalog, m Member, primaries []zones.Remote, have Hosted) (s Step, ok bool) {
+	is, hosted := have.Settings(m.Zone)
+	s = Step{Zone: m.Zone, Before: is.Member, Want: c.Settings(m, primaries)}
 	switch {
 	case m.Zone == c.Apex: // a catalog is a zone that is there already
 		s.Action = Clash
 	case !hosted:
 		s.Action = Create
-	case before.Catalog == c.Apex && before.Label != m.Label:
+	case is.Member.Catalog == c.Apex && is.Member.Label != m.Label:
 		s.Action = Recreate
-	case before.Catalog == c.Apex:
-		if slices.Equal(sorted(before.Groups), m.Groups) {
+	case is.Member.Catalog == c.Apex:
+		if is.With(MemberParts, s.Want).Equal(is) {
 			return s, false
 		}
-		s.Action = Regroup
-	case before.Catalog != "" && offers(have.Catalog(before.Catalog), m.Zone, c.Apex):
-		s.Action, s.Reset = TakeOver, before.Label != m.Label
+		s.Action = Update
+	case is.Member.Catalog != "" && is.Member.Catalog == m.NewOwner: // as this catalog wants it
+		return s, false
+	case is.Member.Catalog != "" && is.NewOwner == c.Apex:
+		s.Action, s.Reset = TakeOver, is.Member.Label != m.Label
 	default:
-		s.Action = Clash
+		s.Action, s.Want = Clash, zones.ZoneSettings{}
 	}
 	return s, true
-}
-
-// offers reports whether a catalog lets another take a zone over.
-func offers(c *Catalog, zone, to zones.Name) bool {
-	if c == nil {
-		return false
-	}
-	m, ok := c.Member(zone)
-	return ok && m.NewOwner == to
-}
-
-// Changed are the members that differ between two catalogs, for people and metrics.
-type Changed struct{ Added, Removed, Relabelled, Regrouped, Offered []zones.Name }
-
-// Compare returns what has changed from one catalog to the next. A member may be under several heads.
-func Compare(from, to *Catalog) (c Changed) {
-	for _, m := range to.Members() {
-		old, ok := from.Member(m.Zone)
-		if !ok {
-			c.Added = append(c.Added, m.Zone)
-			continue
-		}
-		if old.Label != m.Label {
-			c.Relabelled = append(c.Relabelled, m.Zone)
-		}
-		if !slices.Equal(old.Groups, m.Groups) {
-			c.Regrouped = append(c.Regrouped, m.Zone)
-		}
-		if old.NewOwner != m.NewOwner {
-			c.Offered = append(c.Offered, m.Zone)
-		}
-	}
-	for _, m := range from.Members() {
-		if _, ok := to.Member(m.Zone); !ok {
-			c.Removed = append(c.Removed, m.Zone)
-		}
-	}
-	return c
 }

@@ -93,8 +93,12 @@ func TestCheckCatalogs(t *testing.T) {
 			*s = zones.ZoneSettings{Catalog: zones.Catalog{Role: zones.CatalogProduced, Groups: []string{"a", "b"}}}
 		}, ""},
 		{"consumed, without primaries", func(s *zones.ZoneSettings) { s.Primaries, s.Member = nil, zones.Membership{} }, zones.RuleMalformed},
-		{"dissolved, without primaries", func(s *zones.ZoneSettings) { *s = zones.ZoneSettings{Catalog: zones.Catalog{Role: zones.CatalogDissolved}} }, zones.RuleMalformed},
-		{"released, without primaries", func(s *zones.ZoneSettings) { *s = zones.ZoneSettings{Catalog: zones.Catalog{Role: zones.CatalogReleased}} }, zones.RuleMalformed},
+		{"dissolved, without primaries", func(s *zones.ZoneSettings) {
+			*s = zones.ZoneSettings{Catalog: zones.Catalog{Role: zones.CatalogDissolved}}
+		}, zones.RuleMalformed},
+		{"released, without primaries", func(s *zones.ZoneSettings) {
+			*s = zones.ZoneSettings{Catalog: zones.Catalog{Role: zones.CatalogReleased}}
+		}, zones.RuleMalformed},
 		{"a member without primaries", func(s *zones.ZoneSettings) { *s = zones.ZoneSettings{Member: s.Member} }, zones.RuleMalformed},
 		{"a member without a label", func(s *zones.ZoneSettings) { s.Member.Label = "" }, zones.RuleMalformed},
 		{"a label without a catalog", func(s *zones.ZoneSettings) { s.Member.Catalog = "" }, zones.RuleMalformed},

@@ -15,16 +15,16 @@ import (
 )
 
 // sharing starts two nodes of one region that share the partitions, and waits until each has its own, and knows what the other has.
-func sharing(t *testing.T) [2]node {
+func sharing(t *testing.T, more ...string) [2]node {
 	t.Helper()
 	p := newPair(t)
 	secret := write(t, t.TempDir(), "secret", base64.StdEncoding.EncodeToString([]byte("thirty-two octets for two nodes."))+"\n")
 	if err := os.Chmod(secret, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args := append(relayAt(t), "--secrets-key-file", secret)
+	args := append(append(relayAt(t), "--secrets-key-file", secret), more...)
 	first := p.launch("n1", p.join, args...)
-	args = append(relayAt(t), "--secrets-key-file", secret)
+	args = append(append(relayAt(t), "--secrets-key-file", secret), more...)
 	nodes := [2]node{first, p.launch("n2", balefiretest.FreeAddr(t, "127.0.0.1"), args...)}
 	for _, n := range nodes {
 		if err := n.AwaitReady(2 * time.Minute); err != nil {
