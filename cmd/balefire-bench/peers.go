@@ -30,17 +30,17 @@ type preparer interface {
 // site is what a server is to serve, and how.
 type site struct {
 	zones       []zone
-	probes      []string // names of which all are answered once the server is ready
-	cpu         int      // the processor to pin it to; −1 for any
-	connections int      // how many TCP connections at once it must stand
-	updates     bool     // its zones may be changed while it runs
-	updateKey   string   // the name of the key that updates must be signed with, whose secret is updateSecret; "" for none
-	cert, key   string   // files for TLS; empty for none
-	hot         string   // Balefire's memory for zones, as its option has it; "" for the default
-	warm        bool     // Balefire is to have all zones in memory
-	pace        string   // GOGC of Balefire; "" for its own
+	probes      []string       // names of which all are answered once the server is ready
+	cpu         int            // the processor to pin it to; −1 for any
+	connections int            // how many TCP connections at once it must stand
+	updates     bool           // its zones may be changed while it runs
+	updateKey   string         // the name of the key that updates must be signed with, whose secret is updateSecret; "" for none
+	cert, key   string         // files for TLS; empty for none
+	hot         string         // Balefire's memory for zones, as its option has it; "" for the default
+	warm        bool           // Balefire is to have all zones in memory
+	pace        string         // GOGC of Balefire; "" for its own
 	follower    netip.AddrPort // a secondary that may fetch zones, and is told of changes; none when it is not valid
-	imported    string   // a data directory of Balefire's that has the zones already; "" when they are to be imported
+	imported    string         // a data directory of Balefire's that has the zones already; "" when they are to be imported
 }
 
 var peers = []peer{balefire{}, nsd{}, knot{}, gdnsd{}, bind{}, powerDNS{}}
