@@ -25,7 +25,7 @@ import (
 // transferRegion is two nodes: one that has all zones, and one that has none, and knows where to ask.
 type transferRegion struct {
 	st     *store.Store
-	peers  []*httptest.Server // of the one that has them, in the order in which they are asked
+	peers  atomic.Pointer[[]*httptest.Server] // of the one that has them, in the order in which they are asked
 	holds  atomic.Bool
 	least  atomic.Int64
 	saw    atomic.Int64
@@ -42,7 +42,7 @@ func (r *transferRegion) Saw(at store.Position) {
 
 func (r *transferRegion) Holders(int32) []relay.Peer {
 	var all []relay.Peer
-	for i := range r.peers {
+	for i := range *r.peers.Load() {
 		all = append(all, relay.Peer{ID: fmt.Sprint(i)})
 	}
 	return all
@@ -51,7 +51,7 @@ func (r *transferRegion) Holders(int32) []relay.Peer {
 func (r *transferRegion) Transport(p relay.Peer) http.RoundTripper {
 	var i int
 	_, _ = fmt.Sscan(p.ID, &i) // as Holders has written it
-	return toServer{r.peers[i]}
+	return toServer{(*r.peers.Load())[i]}
 }
 
 // toServer carries calls to a server, whatever host they name.
@@ -125,7 +125,7 @@ func startRegion(t *testing.T) *transferRegion {
 	t.Cleanup(peer.Close)
 	empty := httptest.NewTLSServer(rest) // a node that is asked first, and knows nothing of transfers
 	t.Cleanup(empty.Close)
-	r.peers = []*httptest.Server{empty, peer}
+	r.peers.Store(&[]*httptest.Server{empty, peer})
 	return r
 }
 
@@ -179,7 +179,7 @@ func TestTransfersBetweenNodes(t *testing.T) {
 		t.Errorf("%v", m)
 	}
 	r.holds.Store(true)
-	r.peers = nil
+	r.peers.Store(&[]*httptest.Server{})
 	if m := r.ask(t, "tcp", axfr("example.org.")); m.Rcode != dns.RcodeServerFailure {
 		t.Errorf("%v", m)
 	}
