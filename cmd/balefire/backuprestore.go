@@ -406,6 +406,9 @@ func (how restoreOptions) restoreZone(ctx context.Context, c *client, s *store.S
 			Warnings: []string{apex.String() + " is left to its primaries: its content comes from nobody else"},
 		}
 	}
+	if reading.Info.Settings.Catalog.Role != zones.NoCatalog {
+		return fail(errors.New("it was a catalog, whose content is made or fetched by itself: make it anew with 'balefire catalog create' or 'subscribe'"))
+	}
 	then := detailsOf(reading.Info)
 	if then.isSecondary() && then.Standing != served { // it had nothing to be answered from
 		got := imported{Zone: apex.String(), Result: "created"}

@@ -27,7 +27,8 @@ filled, the old ones go on answering and taking changes.
 Every zone is copied whole, with its serial and all of its settings; a serial is never lower than in the old namespace. Then what has
 changed meanwhile is copied, and so on until nothing was: every zone is then equal, by the digest over all its RRsets that each side
 computes for itself. Secondary zones are brought with their content, which their primaries then keep in the new namespace, too; those that are not
-answered from, as they await it or have expired, await it there. TSIG keys and ACLs are copied first, keys as they are sealed: the nodes of
+answered from, as they await it or have expired, await it there. Catalogs are made anew, and their content and what a consumed one lists are the new
+namespace's own matter; consumers of a produced one begin anew with its zones. TSIG keys and ACLs are copied first, keys as they are sealed: the nodes of
 the new namespace must have the old one's secrets in their secrets.key-file (with the embedded log that is secrets.key in the data directory). With --freeze the old namespace is then told to refuse changes, with a message that says where to send
 them; what came until then is copied, and all is compared once more. Without --freeze nothing is said to the old namespace, so that
 a move can be rehearsed.

@@ -125,7 +125,7 @@ func (m *mover) acls(ctx context.Context, p *controlPass) error {
 	for _, name := range slices.Sorted(maps.Keys(old)) {
 		a, what := old[name], "ACL "+name
 		other, present := there[name]
-		changed, since := a.Changed, other.Changed // RFC 3339, in UTC, to the second: they compare as texts
+		changed, since := a.Changed, other.Changed // in UTC, to the second: they compare as texts
 		a.Changed, other.Changed = "", ""
 		switch {
 		case present && reflect.DeepEqual(a, other):

@@ -97,7 +97,7 @@ type pass struct {
 	copied  int
 	deleted int
 	own     int // zones of the new namespace's own
-	theirs  int // zones whose content the new namespace gets from their primaries by itself
+	theirs  int // zones that the new namespace gets by itself, from primaries or by catalogs
 	control int // TSIG keys and ACLs that were copied
 	failed  int
 	took    time.Duration
@@ -206,16 +206,18 @@ func (m *mover) pass(ctx context.Context, number int) (p pass, err error) {
 		fmt.Fprintf(m.out, "only in the new namespace and left alone: %s\n", strings.Join(c.own, ", "))
 	}
 	jobs := make(chan job)
-	var mu sync.Mutex // guards p.copied, p.deleted, p.failed, told
+	var mu sync.Mutex // guards p.copied, p.deleted, p.failed, p.theirs, told
 	told := 0         // zones that were named
 	var workers sync.WaitGroup
 	for range moveWorkers {
 		workers.Go(func() {
 			for j := range jobs {
-				copied, err := m.do(ctx, j)
+				copied, left, err := m.do(ctx, j)
 				mu.Lock()
 				switch {
 				case ctx.Err() != nil: // said once, at the end
+				case left:
+					p.theirs++
 				case err != nil:
 					p.failed++
 					if told++; told <= movesTold {
@@ -246,7 +248,9 @@ func (m *mover) pass(ctx context.Context, number int) (p pass, err error) {
 		}
 		if j.same() {
 			if j.old.Digest != j.new.Digest {
-				p.theirs++ // this goroutine's alone
+				mu.Lock()
+				p.theirs++
+				mu.Unlock()
 			}
 			continue
 		}
@@ -271,7 +275,7 @@ func (m *mover) pass(ctx context.Context, number int) (p pass, err error) {
 	for _, more := range []struct {
 		count int
 		what  string
-	}{{p.control, "TSIG keys and ACLs copied"}, {p.deleted, "deleted"}, {p.theirs, "left to their primaries"}, {p.own, "only in the new namespace and left alone"}, {p.failed, "failed"}} {
+	}{{p.control, "TSIG keys and ACLs copied"}, {p.deleted, "deleted"}, {p.theirs, "left to their primaries and catalogs"}, {p.own, "only in the new namespace and left alone"}, {p.failed, "failed"}} {
 		if more.count > 0 {
 			line += fmt.Sprintf(", %d %s", more.count, more.what)
 		}
@@ -292,24 +296,42 @@ func (m *mover) isSelf(j job) bool {
 	return m.old.Namespace == m.new.Namespace && j.old.Name == j.new.Name && j.old.Position == j.new.Position && j.old.ChangedAt.Equal(j.new.ChangedAt)
 }
 
-// do makes the new namespace have what the old one has; copied says that something was written.
-func (m *mover) do(ctx context.Context, j job) (copied bool, err error) {
+// do makes the new namespace have what the old one has; copied says that something was written, left that the new namespace gets the zone by itself.
+func (m *mover) do(ctx context.Context, j job) (copied, left bool, err error) {
+	var old zoneDetails
+	if j.old.Name != "" {
+		err := m.from.call(ctx, request{method: http.MethodGet, path: []string{"v1", "zones", j.old.Name}}, &old)
+		if isNotFound(err) {
+			return true, false, nil // deleted this very moment: the next pass sees that
+		}
+		if err != nil {
+			return false, false, err
+		}
+		if old.Member != nil || old.Catalog != nil && j.new.Name != "" && j.new.SettingsDigest == old.SettingsDigest {
+			return false, true, nil
+		}
+	}
 	if j.new.Name != "" && (!m.force || j.old.Name == "") {
 		moved, err := m.wasMoved(ctx, j.new)
 		if err != nil {
-			return false, err
+			return false, false, err
 		}
 		if !moved && j.old.Name == "" {
-			return false, nil
+			return false, false, nil
 		}
 		if !moved && !m.force {
-			return false, fmt.Errorf("it was changed in the new namespace, at serial %d: --force overwrites that", j.new.Serial)
+			return false, false, fmt.Errorf("it was changed in the new namespace, at serial %d: --force overwrites that", j.new.Serial)
 		}
 	}
-	if j.old.Name == "" {
-		return true, m.deleteZone(ctx, j.new)
+	switch {
+	case j.old.Name == "":
+		copied, err = true, m.deleteZone(ctx, j.new)
+	case old.Catalog != nil:
+		copied, err = m.copyCatalog(ctx, old, j.new)
+	default:
+		copied, err = m.copyZone(ctx, j, old)
 	}
-	return m.copyZone(ctx, j)
+	return copied, false, err
 }
 
 // wasMoved reports whether a move was the last to write a zone of the new namespace, but for what comes from its primaries.
@@ -317,38 +339,30 @@ func (m *mover) wasMoved(ctx context.Context, z zoneInfo) (bool, error) {
 	var page struct {
 		Entries []historyEntry `json:"entries"`
 	}
-	limit := "1"
-	if z.isSecondary() {
-		limit = "1000"
-	}
 	err := m.to.call(ctx, request{
-		method: http.MethodGet, path: []string{"v1", "zones", z.Name, "history"}, query: url.Values{"limit": {limit}},
+		method: http.MethodGet, path: []string{"v1", "zones", z.Name, "history"}, query: url.Values{"limit": {"1000"}},
 	}, &page)
 	if err != nil {
 		return false, err
 	}
 	for _, e := range page.Entries {
-		if !z.isSecondary() || !strings.HasPrefix(e.Author, secondaryAuthor) {
+		if e.Author != catalogAuthor && (!z.isSecondary() || !strings.HasPrefix(e.Author, secondaryAuthor)) {
 			return e.Reason == m.mark(), nil
 		}
 	}
 	return false, nil
 }
 
-// secondaryAuthor begins the author of what nodes fetch from primaries. No key and no address begins so.
-const secondaryAuthor = "secondary at "
+const (
+	// secondaryAuthor begins the author of what nodes fetch from primaries. No key and no address begins so.
+	secondaryAuthor = "secondary at "
+	// catalogAuthor is that of what they do for catalogs.
+	catalogAuthor = "catalog"
+)
 
 // copyZone makes a zone of the new namespace what it is in the old one, settings and all. Content comes first: a zone can't be given any that is
 // frozen, or comes from primaries. A secondary zone that the new namespace has already it keeps by itself.
-func (m *mover) copyZone(ctx context.Context, j job) (copied bool, err error) {
-	var old zoneDetails
-	err = m.from.call(ctx, request{method: http.MethodGet, path: []string{"v1", "zones", j.old.Name}}, &old)
-	if isNotFound(err) {
-		return true, nil // deleted this very moment: the next pass sees that
-	}
-	if err != nil {
-		return false, err
-	}
+func (m *mover) copyZone(ctx context.Context, j job, old zoneDetails) (copied bool, err error) {
 	there := j.new.Name != ""
 	if there && j.new.isSecondary() && !old.isSecondary() { // it has become one of our own
 		if j.new.Standing == awaiting { // without content it can't
@@ -382,6 +396,29 @@ func (m *mover) copyZone(ctx context.Context, j job) (copied bool, err error) {
 		return copied, nil
 	}
 	return true, m.set(ctx, j.old.Name, old.settings())
+}
+
+// copyCatalog makes a catalog, whose content the new namespace makes or fetches by itself, as it does with the zones that a consumed one lists.
+func (m *mover) copyCatalog(ctx context.Context, old zoneDetails, there zoneInfo) (copied bool, err error) {
+	reason := url.Values{"reason": {m.mark()}}
+	switch {
+	case old.Catalog.Role != "produced" && old.Catalog.Role != "consumed":
+		return false, errors.New("the catalog is about to be deleted")
+	case there.Name == "":
+		body := map[string]any{"name": old.Name, "groups": old.Catalog.Groups, "primaries": old.Primaries, "notify": old.Notify}
+		if len(old.Catalog.Groups) == 0 {
+			delete(body, "groups")
+		}
+		if _, err := m.to.change(ctx, request{method: http.MethodPost, path: []string{"v1", "catalogs"}, query: reason, body: body}); err != nil {
+			return false, err
+		}
+	case old.Catalog.Role == "produced":
+		body := map[string]any{"groups": append([]string{}, old.Catalog.Groups...)}
+		if _, err := m.to.change(ctx, request{method: http.MethodPatch, path: []string{"v1", "catalogs", old.Name}, query: reason, body: body}); err != nil {
+			return false, err
+		}
+	}
+	return true, m.set(ctx, old.Name, old.settings())
 }
 
 // set changes settings of a zone of the new namespace.

@@ -92,14 +92,15 @@ func (z zoneInfo) isSecondary() bool { return z.Standing != "" }
 
 // hasSettings reports whether a zone has settings that those of a new one, with its serial policy, are not.
 func (z zoneDetails) hasSettings() bool {
-	return z.Frozen || len(z.Primaries)+len(z.Notify)+len(z.AllowTransfer)+len(z.AllowUpdate)+len(z.AllowNotify) > 0
+	return z.Frozen || len(z.Primaries)+len(z.Notify)+len(z.AllowTransfer)+len(z.AllowUpdate)+len(z.AllowNotify)+len(z.Groups) > 0 || z.NewOwner != ""
 }
 
-// settings are all of them, as PATCH takes them.
+// settings are all of them, as PATCH takes them: but what the zone is as a catalog, and which it was made for.
 func (z zoneDetails) settings() map[string]any {
 	return map[string]any{
 		"serial_policy": z.SerialPolicy, "frozen": z.Frozen, "primaries": z.Primaries, "notify": z.Notify,
 		"allow_transfer": z.AllowTransfer, "allow_update": z.AllowUpdate, "allow_notify": z.AllowNotify,
+		"groups": z.Groups, "new_owner": z.NewOwner,
 	}
 }
 
@@ -110,6 +111,7 @@ func detailsOf(z store.ZoneInfo) zoneDetails {
 		Primaries: remotesOf(z.Settings.Primaries), Notify: remotesOf(z.Settings.Notify),
 		AllowTransfer: grantsOf(z.Settings.Grants, zones.DeedTransfer), AllowUpdate: grantsOf(z.Settings.Grants, zones.DeedUpdate),
 		AllowNotify: grantsOf(z.Settings.Grants, zones.DeedNotify),
+		Groups:      append([]string{}, z.Settings.Groups...), NewOwner: z.Settings.NewOwner.String(),
 	}
 	switch {
 	case !z.Settings.IsSecondary():

@@ -26,6 +26,9 @@ func TestNamespaceMoveSettings(t *testing.T) {
 	old.cli("zone", "freeze", "ice.example.")
 	old.cli("zone", "set", "second.example.", "--secondary-of", "192.0.2.1", "--tsig", "transfer.example.", "--notify", "198.51.100.6")
 	old.cli("zone", "create", "await.example.", "--secondary-of", "192.0.2.2", "--tls=ns1.example.net")
+	old.cli("zone", "set", "plain.example.", "--group", "customers")
+	old.cli("catalog", "create", "made.catalog.", "--group", "customers", "--notify", "198.51.100.7")
+	old.cli("catalog", "subscribe", "theirs.catalog.", "--from", "192.0.2.4", "--tsig", "transfer.example.")
 	old.cli("zone", "set", "await.example.", "--allow-transfer", "192.0.2.9")
 
 	// Keys go only where they can be opened.
@@ -61,9 +64,9 @@ func TestNamespaceMoveSettings(t *testing.T) {
 			}
 		}
 	}
-	contains(t, "first", old.cli(move...), "4 TSIG keys and ACLs copied", "left alone: ACL own\n", "All 6 zones are equal")
+	contains(t, "first", old.cli(move...), "4 TSIG keys and ACLs copied", "left alone: ACL own\n", "All 8 zones are equal")
 	equalSettings("first")
-	contains(t, "nothing new", old.cli(move...), "pass 1: 6 zones, 0 copied, in ")
+	contains(t, "nothing new", old.cli(move...), "pass 1: 8 zones, 0 copied")
 	transferred := func(zone, status string) {
 		t.Helper()
 		out := fresh.dig("-y", key.Algorithm+":"+key.Name+":"+key.Secret, "+noidnout", zone, "AXFR")
@@ -87,12 +90,13 @@ func TestNamespaceMoveSettings(t *testing.T) {
 	old.cli("zone", "set", "second.example.", "--secondary-of", "none")
 	old.cli("record", "set", "second.example.", "www", "A", "60", "192.0.2.2")
 	old.cli("zone", "set", "turned.example.", "--secondary-of", "192.0.2.1")
+	old.cli("catalog", "set", "made.catalog.", "--group", "customers", "--group", "others")
 	old.cli("zone", "delete", "await.example.")
 	old.cli("zone", "create", "await.example.", "--ns", "ns1.example.net.")
 	for shown := ""; shown <= aclTime(fresh, "acme"); shown = aclTime(old, "acme") { // times are to the second
 		old.cli("acl", "set", "acme", "--allow", "update", "--key", "update.example.", "--zone", "plain.example.")
 	}
-	contains(t, "second", old.cli(move...), "6 zones, 5 copied, 1 TSIG keys and ACLs copied", "All 6 zones are equal")
+	contains(t, "second", old.cli(move...), "8 zones, 6 copied, 1 TSIG keys and ACLs copied", "All 8 zones are equal")
 	equalSettings("second")
 	transferred("full.example.", "Transfer failed")
 	for _, zone := range []string{"ice.example", "second.example"} {
@@ -113,13 +117,13 @@ func TestNamespaceMoveSettings(t *testing.T) {
 	fresh.cli("tsig", "create", "update.example.")
 	r := old.fails(1, "ACL acme: it was changed in the new namespace", move...)
 	contains(t, "both", r.out+r.err, "full.example.: it was changed in the new namespace", "TSIG key update.example.: the new namespace has another one")
-	contains(t, "forced", old.cli(append(move, "--force")...), "All 6 zones are equal")
+	contains(t, "forced", old.cli(append(move, "--force")...), "All 8 zones are equal")
 	equalSettings("forced")
 
 	// A zone that a move has brought is deleted where it was deleted, frozen or not.
 	old.cli("zone", "thaw", "ice.example.")
 	old.cli("zone", "delete", "ice.example.")
-	contains(t, "last", old.cli(append(move, "--freeze")...), "1 deleted", "All 5 zones are equal, and the old namespace is at rest")
+	contains(t, "last", old.cli(append(move, "--freeze")...), "1 deleted", "All 7 zones are equal, and the old namespace is at rest")
 	equalSettings("last")
 }
 

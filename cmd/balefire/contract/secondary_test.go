@@ -16,6 +16,9 @@ type peers struct {
 	AllowTransfer []map[string]any `json:"allow_transfer"`
 	AllowUpdate   []map[string]any `json:"allow_update"`
 	AllowNotify   []map[string]any `json:"allow_notify"`
+	Groups        []string         `json:"groups"`
+	NewOwner      string           `json:"new_owner"`
+	Catalog       map[string]any   `json:"catalog"`
 }
 
 // equal compares a value with JSON text.
