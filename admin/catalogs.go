@@ -207,7 +207,20 @@ func (s *Server) postCatalogs(w http.ResponseWriter, r *http.Request) error {
 	}
 	listed, ok := o.optional("groups")
 	op := zones.OpCreateZone{Settings: zones.ZoneSettings{Catalog: zones.Catalog{Role: zones.CatalogProduced, Groups: o.groups(listed, ok)}}}
-	op.Settings = op.Settings.With(catalogParts, o.peering(apex, s.opts.CheckRemote).Settings)
+	if v, there := o.optional("primaries"); there {
+		op.Settings.Primaries = o.remotes(v, change.MaxPrimaries, s.opts.CheckRemote)
+	}
+	if v, there := o.optional("notify"); there {
+		op.Settings.Notify = o.remotes(v, change.MaxNotify, s.opts.CheckRemote)
+	}
+	for _, list := range []struct {
+		field string
+		deed  zones.Deed
+	}{{"allow_transfer", zones.DeedTransfer}, {"allow_notify", zones.DeedNotify}} {
+		if v, there := o.optional(list.field); there {
+			op.Settings.Grants = append(op.Settings.Grants, o.grants(v, list.deed, apex)...)
+		}
+	}
 	o.end()
 	switch {
 	case op.Settings.IsSecondary() && len(op.Settings.Catalog.Groups) > 0:
@@ -237,9 +250,6 @@ func (s *Server) postCatalogs(w http.ResponseWriter, r *http.Request) error {
 	}
 	return answer(w, http.StatusCreated, got)
 }
-
-// catalogParts are what a catalog is made with, beside what makes it one.
-const catalogParts = zones.PartPrimaries | zones.PartNotify | zones.PartTransferGrants | zones.PartNotifyGrants
 
 // emptyCatalog is the content of a catalog that lists nothing. The error says that no zone could be listed under this name.
 func emptyCatalog(apex zones.Name) ([]zones.RRset, error) {

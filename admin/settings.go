@@ -170,22 +170,6 @@ func standingOf(z store.ZoneInfo) (standing string, confirmed *time.Time) {
 
 // settings reads those settings that an object has, and which they are. check, unless nil, says whether a server may be spoken to.
 func (o *object) settings(apex zones.Name, check func(zones.Remote) error) (op zones.OpSetSettings) {
-	op = o.peering(apex, check)
-	if v, there := o.optional("groups"); there {
-		op.Parts |= zones.PartGroups
-		op.Settings.Groups = o.groups(v, there)
-	}
-	if v, there := o.optional("new_owner"); there {
-		op.Parts |= zones.PartNewOwner
-		if text, ok := o.text(v, there); ok && text != "" { // "" is for none
-			op.Settings.NewOwner, _ = o.name(v, there, zones.Root)
-		}
-	}
-	return op
-}
-
-// peering reads the settings that are not about catalogs.
-func (o *object) peering(apex zones.Name, check func(zones.Remote) error) (op zones.OpSetSettings) {
 	named := func(field string, part zones.SettingsPart) (value, bool) {
 		v, ok := o.optional(field)
 		if ok {
@@ -204,6 +188,14 @@ func (o *object) peering(apex zones.Name, check func(zones.Remote) error) (op zo
 	}
 	if v, there := named("notify", zones.PartNotify); there {
 		op.Settings.Notify = o.remotes(v, change.MaxNotify, check)
+	}
+	if v, there := named("groups", zones.PartGroups); there {
+		op.Settings.Groups = o.groups(v, there)
+	}
+	if v, there := named("new_owner", zones.PartNewOwner); there {
+		if text, ok := o.text(v, there); ok && text != "" { // "" is for none
+			op.Settings.NewOwner, _ = o.name(v, there, zones.Root)
+		}
 	}
 	for _, list := range []struct {
 		field string

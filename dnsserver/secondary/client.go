@@ -114,11 +114,15 @@ func newID() uint16 {
 	return binary.BigEndian.Uint16(b[:])
 }
 
-// SOA asks a primary for the SOA of a zone: over UDP, and over TCP when the answer does not fit; over TLS when that is how it is asked.
+// refused is the RCODE of somebody who does not want to answer (RFC 1035 §4.1.1).
+const refused RcodeError = 5
+
+// SOA asks a primary for the SOA of a zone: over UDP, and over TCP when the answer does not fit, or is REFUSED: Knot answers for its catalog
+// zones over TCP alone. Over TLS when that is how the primary is asked.
 func (c *Client) SOA(ctx context.Context, p zones.Remote, apex zones.Name) (zones.RRset, error) {
 	if !p.TLS {
 		soa, truncated, err := c.soaOverUDP(ctx, p, apex)
-		if err != nil || !truncated {
+		if rcode := RcodeError(0); !truncated && !(errors.As(err, &rcode) && rcode == refused) {
 			return soa, err
 		}
 	}

@@ -426,7 +426,7 @@ func TestMixedTTLs(t *testing.T) {
 	r.must(apex, want)
 }
 
-// TestOddServers: octets behind a message, and one that is not authoritative for the zone.
+// TestOddServers: octets behind a message, one that is not authoritative for the zone, and one that answers over TCP alone.
 func TestOddServers(t *testing.T) {
 	r, p := newRig(t), newFakePrimary(t)
 	r.create(apex, p.remote)
@@ -445,6 +445,12 @@ func TestOddServers(t *testing.T) {
 	}
 	p.set(func() { p.lame = false })
 	r.mustRefresh(s)
+	p.set(func() { p.streams = true })
+	p.serveVersions(version(2, "b"))
+	r.mustRefresh(s)
+	if got := r.info(apex).Serial; got != 2 {
+		t.Errorf("serial %d of a primary that answers over TCP alone", got)
+	}
 }
 
 // TestEndlessTransfer: a primary that does not come to an end is given up, by its records or by its octets, and nothing changes.

@@ -30,6 +30,8 @@ type fakePrimary struct {
 	// tail follows each message over TCP, inside of its frame; lame answers are not authoritative.
 	tail []byte
 	lame bool
+	// streams: over UDP all is refused, as Knot does for its catalogs.
+	streams bool
 	// stall keeps a connection open, and says no more, after what cut says.
 	stall bool
 
@@ -136,6 +138,9 @@ func (p *fakePrimary) answer(packet []byte, udp bool) (out [][]byte) {
 	case dns.TypeIXFR:
 		p.asked[2].Add(1)
 		rrs = p.ixfr
+	}
+	if udp && p.streams {
+		rrs = nil
 	}
 	per := p.perMessage
 	if per == 0 {

@@ -43,6 +43,12 @@ type upstream struct {
 // run runs the server in the foreground until the test ends.
 func (p *peer) run(t *testing.T, program string, args ...string) {
 	t.Helper()
+	p.start(t, program, args...)
+}
+
+// start is run, and returns the process, to be sent signals.
+func (p *peer) start(t *testing.T, program string, args ...string) *os.Process {
+	t.Helper()
 	log, err := os.Create(filepath.Join(p.dir, "output"))
 	if err != nil {
 		t.Fatal(err)
@@ -66,6 +72,7 @@ func (p *peer) run(t *testing.T, program string, args ...string) {
 			t.Logf("%s said: %s", p.name, said[max(0, len(said)-6000):])
 		}
 	})
+	return cmd.Process
 }
 
 func (p *peer) hostPort() (host, port string) {
