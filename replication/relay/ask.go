@@ -210,7 +210,12 @@ func (a *ask) run(ctx context.Context) error {
 			a.try()
 			waiting, won = a.progress()
 		}
-		if won || waiting == 0 {
+		switch {
+		case won:
+			return nil
+		case waiting == 0 && a.relay.ctx.Err() != nil: // its connections went before it said why
+			return ErrClosed
+		case waiting == 0:
 			return nil
 		}
 		select {
