@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,34 +15,40 @@ import (
 	"balefire/cmd/balefire/balefiretest"
 )
 
-// sharing starts two nodes of one region that share the partitions, and waits until each has its own, and knows what the other has.
-func sharing(t *testing.T, more ...string) [2]node {
+// sharing starts nodes of one region: two that share the partitions, and perhaps others that have all of them, each as a replica group of its own. It waits
+// until each has its own, and knows what the others have.
+func sharing(t *testing.T, others ...string) []node {
 	t.Helper()
 	p := newPair(t)
 	secret := write(t, t.TempDir(), "secret", base64.StdEncoding.EncodeToString([]byte("thirty-two octets for two nodes."))+"\n")
 	if err := os.Chmod(secret, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args := append(append(relayAt(t), "--secrets-key-file", secret), more...)
-	first := p.launch("n1", p.join, args...)
-	args = append(append(relayAt(t), "--secrets-key-file", secret), more...)
-	nodes := [2]node{first, p.launch("n2", balefiretest.FreeAddr(t, "127.0.0.1"), args...)}
+	launch := func(id, gossip string, args ...string) node {
+		return p.launch(id, gossip, slices.Concat(relayAt(t), []string{"--secrets-key-file", secret}, args)...)
+	}
+	nodes := []node{launch("n1", p.join), launch("n2", balefiretest.FreeAddr(t, "127.0.0.1"))}
+	shares := map[string]int{"n1": 2, "n2": 2}
+	for _, group := range others {
+		nodes = append(nodes, launch(group, balefiretest.FreeAddr(t, "127.0.0.1"), "--replica-group", group))
+		shares[group] = 4
+	}
 	for _, n := range nodes {
 		if err := n.AwaitReady(2 * time.Minute); err != nil {
 			t.Fatalf("%v\n%s", err, n.Log())
 		}
 	}
-	if err := first.Await(2*time.Minute, "sharing", func() bool {
-		for _, n := range nodes {
-			for _, id := range []string{"n1", "n2"} {
-				if n.partitions(id, "ready") != 2 || n.partitions(id, "") != 2 {
+	for _, n := range nodes {
+		if err := n.Await(2*time.Minute, "sharing", func() bool {
+			for id, share := range shares {
+				if n.partitions(id, "ready") != share || n.partitions(id, "") != share {
 					return false
 				}
 			}
+			return true
+		}); err != nil {
+			t.Fatalf("%v\n%s\n%s", err, n.cli("cluster", "status", "--partitions"), n.Log())
 		}
-		return true
-	}); err != nil {
-		t.Fatalf("%v\n%s\n%s\n%s", err, first.cli("cluster", "status", "--partitions"), first.Log(), nodes[1].Log())
 	}
 	return nodes
 }
@@ -67,22 +74,22 @@ func (n node) txt(name string) string {
 	return strings.Join(m.Answer[0].(*dns.TXT).Txt, "")
 }
 
-// TestUpdateAtAnyNode: a node that does not have a zone takes its updates, signed and not, answers as the one that has it does, and the next question to it
-// sees the change.
+// TestUpdateAtAnyNode: a node that does not have a zone takes its updates, signed and not, answers as those that have it do, and the next question to it
+// sees the change, whichever of them it is passed on to.
 func TestUpdateAtAnyNode(t *testing.T) {
 	t.Parallel()
-	nodes := sharing(t)
+	nodes := sharing(t, "b")
 	key := jsonOf[tsigKey](nodes[0], "tsig", "create", "key.")
 	nodes[0].cli("acl", "set", "updaters", "--allow", "update", "--key", "key.", "--type", "TXT")
 	forwarded := func(n node) float64 { return n.metric(`balefire_dns_forwarded_total{answered="yes"}`) }
 	const zones = 5
-	passedOn := [2]int{}
+	passedOn := [3]int{}
 	for z := range zones {
 		zone := fmt.Sprintf("z%d.test.", z)
 		nodes[z%2].cli("zone", "create", zone, "--ns", "ns1", "--wait", "everywhere")
 		name := "www." + zone
 		text := fmt.Sprintf("hmac-sha256:key.:%s", key.Secret)
-		before := [2]float64{forwarded(nodes[0]), forwarded(nodes[1])}
+		before := [3]float64{forwarded(nodes[0]), forwarded(nodes[1]), forwarded(nodes[2])}
 		for i, n := range nodes {
 			for j, argv := range [][]string{{"nsupdate", "-y", text}, {"nsupdate", "-v", "-y", text}, {"knsupdate", "-y", text}} {
 				value := fmt.Sprintf("%d-%d", i, j)
@@ -113,16 +120,23 @@ func TestUpdateAtAnyNode(t *testing.T) {
 				}
 			}
 		}
+		for round := range 20 {
+			n, value := nodes[round%2], fmt.Sprintf("round %d", round)
+			_, answer, _ := path{"tcp", n.DNS}.update(t, key.signs(), updateMessage(t, zone, name+" 0 ANY TXT", name+` 60 IN TXT "`+value+`"`))
+			if got := answer[3] & 15; got != dns.RcodeSuccess {
+				t.Fatalf("%s at %s: %s", value, n.Args, dns.RcodeToString[int(got)])
+			}
+			n.wantTXT(name, value)
+		}
 		for i, n := range nodes {
 			if forwarded(n) > before[i] {
 				passedOn[i]++
 			}
-			n.wantTXT(name, "1-2")
 		}
 		rows(t, nodes[0].cli("zone", "history", zone), row("[0-9]+@[0-9]+", ".*", "7", "changed", "[0-9]+", `key\.`, "UPDATE"))
 	}
-	if passedOn[0]+passedOn[1] != zones {
-		t.Errorf("the nodes have passed on updates of %d and %d of %d zones", passedOn[0], passedOn[1], zones)
+	if passedOn[0]+passedOn[1] != zones || passedOn[2] != 0 {
+		t.Errorf("the nodes have passed on updates of %v of %d zones", passedOn, zones)
 	}
 }
 
