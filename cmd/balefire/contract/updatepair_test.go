@@ -11,19 +11,27 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"github.com/twmb/franz-go/pkg/kfake"
 
 	"balefire/cmd/balefire/balefiretest"
 )
+
+// secretFile makes a secret that keys are sealed under, for nodes with brokers.
+func secretFile(t *testing.T) string {
+	t.Helper()
+	file := write(t, t.TempDir(), "secret", base64.StdEncoding.EncodeToString([]byte("thirty-two octets for the nodes."))+"\n")
+	if err := os.Chmod(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
 
 // sharing starts nodes of one region: two that share the partitions, and perhaps others that have all of them, each as a replica group of its own. It waits
 // until each has its own, and knows what the others have.
 func sharing(t *testing.T, others ...string) []node {
 	t.Helper()
 	p := newPair(t)
-	secret := write(t, t.TempDir(), "secret", base64.StdEncoding.EncodeToString([]byte("thirty-two octets for two nodes."))+"\n")
-	if err := os.Chmod(secret, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	secret := secretFile(t)
 	launch := func(id, gossip string, args ...string) node {
 		return p.launch(id, gossip, slices.Concat(relayAt(t), []string{"--secrets-key-file", secret}, args)...)
 	}
@@ -207,5 +215,57 @@ func TestUpdatesAtTwoNodes(t *testing.T) {
 	}
 	if clear < 50 {
 		t.Errorf("of %d rounds, only %d have ended with answers to everybody", zones*rounds, clear)
+	}
+}
+
+// TestUpdateWithoutLog: while the log is away, nothing is changed, nor said of the zone that could be outdated. What may not be is refused all the same, and questions are
+// answered.
+func TestUpdateWithoutLog(t *testing.T) {
+	t.Parallel()
+	log, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	away := sync.OnceFunc(log.Close)
+	t.Cleanup(away)
+	n := start(t, "--brokers", log.ListenAddrs()[0], "--partitions", "3", "--node-id", "n1", "--secrets-key-file", secretFile(t))
+	n.cli("zone", "create", "example.com.", "--ns", "ns1")
+	key := jsonOf[tsigKey](n, "tsig", "create", "key.")
+	n.cli("zone", "set", "example.com.", "--allow-update", "key:key", "--update-types", "A")
+	const add = "www.example.com. 60 IN A 192.0.2.1"
+	if _, answer, _ := (path{"udp", n.DNS}).update(t, key.signs(), updateMessage(t, "example.com.", add)); answer[3]&15 != dns.RcodeSuccess {
+		t.Fatalf("%x", answer)
+	}
+	away()
+	var all sync.WaitGroup
+	for line, want := range map[string]int{
+		"www.example.com. 0 ANY ANY":          dns.RcodeServerFailure,
+		"pre no.example.com. 0 ANY ANY":       dns.RcodeServerFailure,
+		"www.example.com. 60 IN TXT x":        dns.RcodeRefused,
+		"www.example.net. 60 IN A 192.0.2.1":  dns.RcodeNotZone,
+		"www.example.com. 60 ANY A":           dns.RcodeFormatError,
+		"pre www.example.com. 0 NONE TXT":     dns.RcodeServerFailure,
+		"new.example.com. 60 IN A 192.0.2.11": dns.RcodeServerFailure,
+	} {
+		by := key.signs()
+		packet, mac := by.sign(t, updateMessage(t, "example.com.", line))
+		for _, network := range []string{"udp", "tcp"} {
+			conn := path{network, n.DNS}.dial(t)
+			all.Go(func() {
+				answer, err := tryOctets(conn, packet)
+				if err == nil {
+					err = by.verify(answer, mac)
+				}
+				if err != nil {
+					t.Errorf("%s over %s: %v", line, network, err)
+				} else if got := int(answer[3] & 15); got != want {
+					t.Errorf("%s over %s: %s, want %s", line, network, dns.RcodeToString[got], dns.RcodeToString[want])
+				}
+			})
+		}
+	}
+	all.Wait()
+	if got := n.addresses("www.example.com"); got != "192.0.2.1" {
+		t.Errorf("while the log is away: %q", got)
 	}
 }
