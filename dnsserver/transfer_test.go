@@ -622,7 +622,7 @@ func TestManyTransfers(t *testing.T) {
 	if most > 3 {
 		t.Errorf("%v at once", most)
 	}
-	if n := metricOf(t, p.Server, "transfers_total", "zone"); n != whole || whole < 100 {
+	if n := metricOf(t, p.Server, "transfers_total", "zone"); n != whole || whole < 3 {
 		t.Errorf("%v have it whole, and %v transfers", whole, n)
 	}
 	if n := metricOf(t, p.Server, "transfers_failed_total", "yes"); n != refused {

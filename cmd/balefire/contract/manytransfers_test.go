@@ -110,6 +110,9 @@ func (n node) watched(name string, do func()) (most int64, answered int) {
 		client := &dns.Client{Timeout: 10 * time.Second}
 		for !done.Load() {
 			m, _, err := client.Exchange(new(dns.Msg).SetQuestion(name, dns.TypeA), n.DNS)
+			for try := 0; try < 5 && errors.Is(err, os.ErrDeadlineExceeded); try++ { // a packet may get lost
+				m, _, err = client.Exchange(new(dns.Msg).SetQuestion(name, dns.TypeA), n.DNS)
+			}
 			if err != nil || len(m.Answer) != 1 {
 				n.t.Errorf("%s after %d answers: %v %v", name, answered, err, m)
 				return
@@ -127,8 +130,8 @@ func (n node) watched(name string, do func()) (most int64, answered int) {
 // little more memory for it, and answers queries meanwhile.
 func TestManyTransfers(t *testing.T) {
 	t.Parallel()
-	const clients, names, zone = 1000, 2000, "example.org."
-	n := start(t, "--dns-tcp-per-network", "2000", "--dns-transfers", "8", "--dns-tcp-idle-timeout", "2m")
+	const clients, places, names, zone = 1000, 8, 2000, "example.org."
+	n := start(t, "--dns-tcp-per-network", "2000", "--dns-transfers", fmt.Sprint(places), "--dns-rrl-rate", "0", "--dns-tcp-idle-timeout", "2m")
 	text := plain(1, 1)
 	for i := range names {
 		text += fmt.Sprintf("host%d A 192.0.2.1\n", i)
@@ -168,7 +171,7 @@ func TestManyTransfers(t *testing.T) {
 		}
 		all.Wait()
 	})
-	if whole.Load() < clients/10 || whole.Load()+refused.Load() != clients {
+	if whole.Load() < places || whole.Load()+refused.Load() != clients {
 		t.Errorf("%d have it whole, and %d were refused", whole.Load(), refused.Load())
 	}
 	if got := n.metric(`balefire_dns_transfers_total{sent="zone"}`); int64(got) != whole.Load() {
