@@ -106,6 +106,7 @@ type Change struct {
 type Keeper struct {
 	opts    Options
 	log     zerolog.Logger
+	now     zerolog.Logger // for what may be said each second
 	metrics metrics
 	wake    chan struct{}
 
@@ -139,7 +140,7 @@ func New(opts Options) *Keeper {
 		opts.Timing = DefaultTiming
 	}
 	return &Keeper{
-		opts: opts, log: opts.Logger, metrics: newMetrics(), wake: make(chan struct{}, 1),
+		opts: opts, log: opts.Logger, now: opts.Logger.Sample(&zerolog.BurstSampler{Burst: 2, Period: time.Minute}), metrics: newMetrics(), wake: make(chan struct{}, 1),
 		stale: map[int32]bool{}, onDuty: map[int32]bool{}, catalogs: map[zones.Name]*entry{}, born: births{},
 	}
 }
@@ -149,7 +150,6 @@ func (k *Keeper) Reset(partition int32) {
 	k.mu.Lock()
 	k.stale[partition] = true
 	k.mu.Unlock()
-	k.stir()
 }
 
 // Elsewhere says that zones may have come, gone or changed in partitions that this node does not hold.
@@ -235,18 +235,19 @@ func (k *Keeper) stir() {
 func (k *Keeper) Run(ctx context.Context) {
 	tick := time.NewTicker(k.opts.Timing.Duty)
 	defer tick.Stop()
+	k.look(ctx)
 	for ctx.Err() == nil {
-		k.look(ctx)
 		e, wait := k.next()
 		if e != nil {
 			k.keep(ctx, e)
-			continue
+			wait = 0
 		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-k.wake:
 		case <-timer.C:
 		case <-tick.C:
+			k.look(ctx)
 		case <-ctx.Done():
 		}
 		timer.Stop()
@@ -283,7 +284,7 @@ func (k *Keeper) look(ctx context.Context) {
 			k.stale[partition] = true // and again at the next tick
 			k.mu.Unlock()
 			if ctx.Err() == nil {
-				k.log.Warn().Err(err).Int32("partition", partition).Msg("catalog zones can't be looked for")
+				k.now.Warn().Err(err).Int32("partition", partition).Msg("catalog zones can't be looked for")
 			}
 		}
 	}
