@@ -194,7 +194,7 @@ func TestNothingIsDoneToWhatWasGivenAway(t *testing.T) {
 func TestManyMembersAndARestart(t *testing.T) {
 	n := newNode(t)
 	n.do(create("c.", consumed()))
-	const many = 3000
+	const many = 1500
 	members := make([]catalog.Member, many)
 	for i := range members {
 		members[i] = member(fmt.Sprintf("zone-%05d.", i), fmt.Sprintf("l%d", i))

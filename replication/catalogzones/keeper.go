@@ -81,7 +81,7 @@ type Timing struct {
 // DefaultTiming is for nodes that serve.
 var DefaultTiming = Timing{Settle: time.Second, EachRank: 5 * time.Second, Retry: 30 * time.Second, Recheck: 10 * time.Minute, Duty: time.Second}
 
-// share is how many times as long as a look took a catalog is left alone.
+// share is how many times as long as it took to find out what is to be done a catalog is left alone.
 const share = 10
 
 // Options say what a Keeper is made of.
@@ -348,7 +348,10 @@ func (k *Keeper) keep(ctx context.Context, e *entry) {
 	if is.Role != zones.NoCatalog {
 		e.catalog = is
 	}
-	e.notBefore = now.Add(max(k.opts.Timing.Settle, share*now.Sub(began)))
+	if did.decided.IsZero() {
+		did.decided = now
+	}
+	e.notBefore = now.Add(max(k.opts.Timing.Settle, share*did.decided.Sub(began)))
 	later := k.opts.Timing.Recheck
 	if did.again || did.found.problem != "" {
 		later = k.opts.Timing.Retry
@@ -368,6 +371,8 @@ func (k *Keeper) keep(ctx context.Context, e *entry) {
 // work is what came of a look.
 type work struct {
 	found finding
+	// decided is when it was known what is to be done; what follows is mostly waiting for the log.
+	decided time.Time
 	// done are the zones that were created, deleted and so on; of a produced catalog, the RRsets that were changed.
 	done int
 	// soon: what is hosted has changed meanwhile, or will have; again: something did not work.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"balefire/zones"
 	"balefire/zones/catalog"
@@ -27,7 +28,10 @@ func (k *Keeper) produce(ctx context.Context, content Content) (did work, err er
 			return did, err
 		}
 	}
-	return k.change(ctx, content, ops)
+	decided := time.Now()
+	did, err = k.change(ctx, content, ops)
+	did.decided = decided
+	return did, err
 }
 
 // differences are what the catalog's zone lacks. removed says that zones are to be taken off it.

@@ -108,7 +108,7 @@ func TestLabels(t *testing.T) {
 func TestBurst(t *testing.T) {
 	n := newNode(t)
 	n.do(create("c.", produced()))
-	const many = 10_000
+	const many = 4000
 	var all []*zones.ChangeSet
 	for i := range many {
 		all = append(all, create(fmt.Sprintf("zone-%05d.example.", i), zones.ZoneSettings{}))
