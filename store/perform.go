@@ -243,7 +243,7 @@ func (b *batch) perform(a *base, cs *zones.ChangeSet, result *change.Result, off
 	if old.Settings.IsPeered() || z.Settings.IsPeered() {
 		did.peering = &Peering{Settings: z.Settings, Standing: z.Standing}
 	}
-	did.resettled = hosted && !old.Settings.Equal(z.Settings)
+	did.resettled = hosted && result.Kind != change.Delete && !old.Settings.Equal(z.Settings)
 	b.effects = append(b.effects, did)
 	return b.keepHistory(a.apex, z.sequence, entry)
 }

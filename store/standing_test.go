@@ -149,11 +149,14 @@ func TestEachPeered(t *testing.T) {
 	l.Add(t, storetest.Change("second.test.", zones.OpCreateZone{Settings: peers}))
 	l.Add(t, storetest.Change("granted.test.", zones.OpCreateZone{Settings: zones.ZoneSettings{Grants: peers.Grants}, RRsets: storetest.Apex("granted.test.", 3)}))
 	l.Add(t, storetest.Change("notified.test.", zones.OpCreateZone{Settings: zones.ZoneSettings{Notify: peers.Primaries}, RRsets: storetest.Apex("notified.test.", 4)}))
+	l.Add(t, storetest.Change("catalog.test.", zones.OpCreateZone{Settings: zones.ZoneSettings{Catalog: zones.Catalog{Role: zones.CatalogProduced}}, RRsets: storetest.Apex("catalog.test.", 5)}))
+	l.Add(t, storetest.Change("grouped.test.", zones.OpCreateZone{Settings: zones.ZoneSettings{Groups: []string{"g"}}, RRsets: storetest.Apex("grouped.test.", 6)}))
 	apply(t, p, l.Records)
 	var found []string
+	which := p.EachPeered
 	each := func(most int) {
 		found = nil
-		err := p.EachPeered(func(z store.ZoneInfo) bool {
+		err := which(func(z store.ZoneInfo) bool {
 			found = append(found, fmt.Sprintf("%s %d %t", z.Apex, z.Serial, z.Standing.Awaiting))
 			return len(found) < most
 		})
@@ -162,11 +165,54 @@ func TestEachPeered(t *testing.T) {
 		}
 	}
 	each(10)
-	if want := []string{"notified.test. 4 false", "second.test. 0 true"}; !slices.Equal(found, want) {
+	if want := []string{"catalog.test. 5 false", "notified.test. 4 false", "second.test. 0 true"}; !slices.Equal(found, want) {
 		t.Errorf("%q, want %q", found, want)
 	}
 	if each(1); len(found) != 1 {
 		t.Errorf("%q after the first was enough", found)
+	}
+	which = p.EachZone
+	each(10)
+	if want := []string{"catalog.test. 5 false", "granted.test. 3 false", "grouped.test. 6 false", "notified.test. 4 false", "plain.test. 1 false", "policy.test. 1 false", "second.test. 0 true"}; !slices.Equal(found, want) {
+		t.Errorf("all: %q, want %q", found, want)
+	}
+}
+
+// TestWhatCatalogsAreToldOf: outcomes say that a zone's settings are others, and of which generation one is that was made.
+func TestWhatCatalogsAreToldOf(t *testing.T) {
+	_, p := storetest.Open(t, storetest.Options(t, t.TempDir()))
+	var l storetest.Log
+	grouped := zones.ZoneSettings{Groups: []string{"g"}}
+	l.Add(t, storetest.Create("z.test."))
+	l.Add(t, storetest.Change("z.test.", zones.OpSetSettings{Parts: zones.PartGroups, Settings: grouped}))
+	l.Add(t, storetest.Change("z.test.", zones.OpSetSettings{Parts: zones.PartGroups, Settings: grouped}))
+	l.Add(t, storetest.Put("z.test.", storetest.Set("www.z.test.", 60, zones.TypeA, "192.0.2.1")))
+	l.Add(t, storetest.Change("z.test.", zones.OpReplaceZone{RRsets: storetest.Apex("z.test.", 9)}))
+	l.Add(t, storetest.Change("z.test.", zones.OpDeleteZone{}))
+	l.Add(t, storetest.Create("z.test."))
+	for _, cs := range storetest.Stage("s.test.", zones.ChangeID{7}, storetest.Apex("s.test.", 1), 1) {
+		l.Add(t, cs)
+	}
+	l.Add(t, storetest.Change("catalog.test.", zones.OpCreateZone{Settings: zones.ZoneSettings{Catalog: zones.Catalog{Role: zones.CatalogProduced}}, RRsets: storetest.Apex("catalog.test.", 5)}))
+	var got []string
+	for _, o := range apply(t, p, l.Records) {
+		if !o.Changed {
+			continue
+		}
+		got = append(got, fmt.Sprintf("%d %s created %t %d, resettled %t, peering %t", o.Offset, o.Zone, o.Created, o.Generation, o.Resettled, o.Peering != nil))
+	}
+	want := []string{
+		"0 z.test. created true 0, resettled false, peering false",
+		"1 z.test. created false 0, resettled true, peering false",
+		"3 z.test. created false 0, resettled false, peering false",
+		"4 z.test. created false 0, resettled false, peering false",
+		"5 z.test. created false 0, resettled false, peering false",
+		"6 z.test. created true 6, resettled false, peering false",
+		"9 s.test. created true 7, resettled false, peering false",
+		"10 catalog.test. created true 10, resettled false, peering true",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 

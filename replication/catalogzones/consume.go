@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"balefire/store"
 	"balefire/zones"
@@ -16,7 +17,7 @@ import (
 const maxMembers = 1_000_000
 
 // atOnce is how many zones are created, deleted and so on at the same time.
-const atOnce = 32
+const atOnce = 64
 
 // hosted are the zones that a catalog is held against.
 type hosted map[zones.Name]zones.ZoneSettings
@@ -105,6 +106,7 @@ func (k *Keeper) consume(ctx context.Context, content Content) (did work, err er
 	if n := did.found.clashes; n > 0 {
 		did.found.problem = fmt.Sprintf("%d zones that it lists are not its own, among them %s, which %s", n, clash.Zone, owner(clash.Before))
 	}
+	did.decided = time.Now()
 	err = k.perform(ctx, content.Info, todo, &did)
 	return did, err
 }
@@ -133,6 +135,7 @@ func (k *Keeper) end(ctx context.Context, content Content) (did work, err error)
 		}
 		todo = append(todo, step)
 	}
+	did.decided = time.Now()
 	if len(todo) > 0 {
 		did.soon = true // and then it is seen whether all are gone
 		err = k.perform(ctx, content.Info, todo, &did)

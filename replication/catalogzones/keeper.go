@@ -81,7 +81,7 @@ type Timing struct {
 // DefaultTiming is for nodes that serve.
 var DefaultTiming = Timing{Settle: time.Second, EachRank: 5 * time.Second, Retry: 30 * time.Second, Recheck: 10 * time.Minute, Duty: time.Second}
 
-// share is how many times as long as a look took a catalog is left alone.
+// share is how many times as long as it took to find out what is to be done a catalog is left alone.
 const share = 10
 
 // Options say what a Keeper is made of.
@@ -106,6 +106,7 @@ type Change struct {
 type Keeper struct {
 	opts    Options
 	log     zerolog.Logger
+	now     zerolog.Logger // for what may be said each second
 	metrics metrics
 	wake    chan struct{}
 
@@ -139,7 +140,7 @@ func New(opts Options) *Keeper {
 		opts.Timing = DefaultTiming
 	}
 	return &Keeper{
-		opts: opts, log: opts.Logger, metrics: newMetrics(), wake: make(chan struct{}, 1),
+		opts: opts, log: opts.Logger, now: opts.Logger.Sample(&zerolog.BurstSampler{Burst: 2, Period: time.Minute}), metrics: newMetrics(), wake: make(chan struct{}, 1),
 		stale: map[int32]bool{}, onDuty: map[int32]bool{}, catalogs: map[zones.Name]*entry{}, born: births{},
 	}
 }
@@ -149,7 +150,6 @@ func (k *Keeper) Reset(partition int32) {
 	k.mu.Lock()
 	k.stale[partition] = true
 	k.mu.Unlock()
-	k.stir()
 }
 
 // Elsewhere says that zones may have come, gone or changed in partitions that this node does not hold.
@@ -235,18 +235,19 @@ func (k *Keeper) stir() {
 func (k *Keeper) Run(ctx context.Context) {
 	tick := time.NewTicker(k.opts.Timing.Duty)
 	defer tick.Stop()
+	k.look(ctx)
 	for ctx.Err() == nil {
-		k.look(ctx)
 		e, wait := k.next()
 		if e != nil {
 			k.keep(ctx, e)
-			continue
+			wait = 0
 		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-k.wake:
 		case <-timer.C:
 		case <-tick.C:
+			k.look(ctx)
 		case <-ctx.Done():
 		}
 		timer.Stop()
@@ -283,7 +284,7 @@ func (k *Keeper) look(ctx context.Context) {
 			k.stale[partition] = true // and again at the next tick
 			k.mu.Unlock()
 			if ctx.Err() == nil {
-				k.log.Warn().Err(err).Int32("partition", partition).Msg("catalog zones can't be looked for")
+				k.now.Warn().Err(err).Int32("partition", partition).Msg("catalog zones can't be looked for")
 			}
 		}
 	}
@@ -347,7 +348,10 @@ func (k *Keeper) keep(ctx context.Context, e *entry) {
 	if is.Role != zones.NoCatalog {
 		e.catalog = is
 	}
-	e.notBefore = now.Add(max(k.opts.Timing.Settle, share*now.Sub(began)))
+	if did.decided.IsZero() {
+		did.decided = now
+	}
+	e.notBefore = now.Add(max(k.opts.Timing.Settle, share*did.decided.Sub(began)))
 	later := k.opts.Timing.Recheck
 	if did.again || did.found.problem != "" {
 		later = k.opts.Timing.Retry
@@ -367,6 +371,8 @@ func (k *Keeper) keep(ctx context.Context, e *entry) {
 // work is what came of a look.
 type work struct {
 	found finding
+	// decided is when it was known what is to be done; what follows is mostly waiting for the log.
+	decided time.Time
 	// done are the zones that were created, deleted and so on; of a produced catalog, the RRsets that were changed.
 	done int
 	// soon: what is hosted has changed meanwhile, or will have; again: something did not work.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"balefire/zones"
 	"balefire/zones/catalog"
@@ -27,7 +28,10 @@ func (k *Keeper) produce(ctx context.Context, content Content) (did work, err er
 			return did, err
 		}
 	}
-	return k.change(ctx, content, ops)
+	decided := time.Now()
+	did, err = k.change(ctx, content, ops)
+	did.decided = decided
+	return did, err
 }
 
 // differences are what the catalog's zone lacks. removed says that zones are to be taken off it.
@@ -54,13 +58,17 @@ var labelLen = len(catalog.MemberLabel(zones.Root, ""))
 // listed are the zones that a produced catalog is to list, as it lists them.
 func (k *Keeper) listed(ctx context.Context, content Content, fresh bool) (members []catalog.Member, err error) {
 	apex, is := content.Info.Apex, content.Info.Settings.Catalog
+	var own []string // labels
 	labels := catalog.Labels(apex, slices.Values(content.RRsets))
 	for partition := range k.opts.Source.Partitions() {
 		err := k.opts.Source.EachZone(ctx, partition, fresh, func(z Zone) {
 			if z.Apex == apex || !is.Lists(apex, z.Settings) {
 				return
 			}
-			m := catalog.Member{Zone: z.Apex, Label: k.label(partition, z, labels[z.Apex]), Groups: z.Settings.Groups}
+			m := catalog.Member{Zone: z.Apex, Groups: z.Settings.Groups}
+			var alone string
+			m.Label, alone = k.label(partition, z, labels[z.Apex])
+			own = append(own, alone)
 			if z.Settings.NewOwner != apex {
 				m.NewOwner = z.Settings.NewOwner
 			}
@@ -70,21 +78,44 @@ func (k *Keeper) listed(ctx context.Context, content Content, fresh bool) (membe
 			return nil, fmt.Errorf("zones of partition %d can't be listed: %w", partition, err)
 		}
 	}
+	separate(members, own)
 	return members, nil
 }
 
-// label is what a zone is called: what it is called already, unless it was made anew since.
-func (k *Keeper) label(partition int32, z Zone, called string) string {
+// separate gives members the labels that they would have of their own when others have those that they are called by: somebody has written
+// into the catalog. No two have the same of their own.
+func separate(members []catalog.Member, own []string) {
+	for again := true; again; {
+		again = false
+		users := make(map[string]int, len(members))
+		for i := range members {
+			other, taken := users[members[i].Label]
+			if !taken {
+				users[members[i].Label] = i
+				continue
+			}
+			for _, j := range []int{i, other} {
+				if members[j].Label != own[j] {
+					members[j].Label, again = own[j], true
+				}
+			}
+		}
+	}
+}
+
+// label is what a zone is called: what it is called already, unless it was made anew since; and what it would be called if it were not.
+func (k *Keeper) label(partition int32, z Zone, called string) (label, own string) {
 	k.mu.Lock()
 	born, known := k.born[z.Apex]
 	k.mu.Unlock()
-	switch {
-	case known:
-		return catalog.MemberLabel(z.Apex, bornAt(partition, born.generation))
-	case len(called) == labelLen:
-		return called
+	if known {
+		z.Generation = born.generation
 	}
-	return catalog.MemberLabel(z.Apex, bornAt(partition, z.Generation))
+	own = catalog.MemberLabel(z.Apex, bornAt(partition, z.Generation))
+	if !known && len(called) == labelLen {
+		return called, own
+	}
+	return own, own
 }
 
 // change publishes operations on a catalog's zone, as many at once as there may be.
