@@ -403,6 +403,20 @@ func TestTransferUDP(t *testing.T) {
 	if m := c.ask(axfr("example.org.")); m.Rcode != dns.RcodeNotImplemented {
 		t.Errorf("AXFR over UDP: %v", m)
 	}
+	// Who asks over UDP may be somebody else: for that, no long history is read, however little it comes to.
+	for i := range 2 * maxChangesUDP {
+		p.www("example.org.", 3+i%2)
+	}
+	now := p.serial("example.org.")
+	if text := shorts(ask(now-maxChangesUDP+1, 1232).Answer); len(text) != 6 {
+		t.Errorf("from some changes before: %v", text)
+	}
+	if text := shorts(ask(now-maxChangesUDP-1, 1232).Answer); len(text) != 1 {
+		t.Errorf("from long before: %v", text)
+	}
+	if all := p.dial("tcp").ask(ixfr("example.org.", now-maxChangesUDP-1)).Answer; len(all) != 6 {
+		t.Errorf("over TCP: %v", all)
+	}
 }
 
 // TestWhoMayTransfer: by the grants of the zone, and what becomes of the others.

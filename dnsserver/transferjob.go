@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -19,6 +20,10 @@ const (
 	streamPatience = 6
 	// maxDifference bounds what is gathered to answer an IXFR, in octets. More is a whole zone.
 	maxDifference = 8 << 20
+	// maxDifferenceUDP and maxChangesUDP bound that for who asks over UDP, where what comes of more does not fit, and the address may be
+	// another's.
+	maxDifferenceUDP = 256 << 10
+	maxChangesUDP    = 64
 	// transferTime is how long a transfer may take. What was deleted or replaced in its partition meanwhile stays on the disk.
 	transferTime = time.Hour
 )
@@ -151,7 +156,12 @@ func (t *transferQuery) write(ctx context.Context, r *store.Reading, w *transfer
 		if now := soa.SOASerial(); t.since == now || t.since.IsAfter(now) {
 			return formCurrent, w.Current(soa)
 		}
-		d, err := t.difference(r, soa)
+		most := maxDifference
+		changes := math.MaxInt
+		if q.Only > 0 {
+			most, changes = maxDifferenceUDP, maxChangesUDP
+		}
+		d, err := t.difference(r, soa, most, changes)
 		if err != nil {
 			return formNone, err
 		}
@@ -168,12 +178,14 @@ func (t *transferQuery) write(ctx context.Context, r *store.Reading, w *transfer
 	return formZone, w.Zone(soa, r.All(ctx))
 }
 
-// difference returns what has changed since the client's serial; nil when that isn't known, or more than the zone.
-func (t *transferQuery) difference(r *store.Reading, soa zones.RRset) (*transfer.Difference, error) {
+// difference returns what has changed since the client's serial; nil when that isn't known, more than the zone, more octets than are to be gathered,
+// or by more change sets than are to be read.
+func (t *transferQuery) difference(r *store.Reading, soa zones.RRset, octets, sets int) (*transfer.Difference, error) {
 	d := new(transfer.Difference)
 	whole, err := r.Since(t.since, func(changes []zones.RRsetChange) bool {
+		sets--
 		d.Precede(changes)
-		return d.Octets() <= maxDifference
+		return sets >= 0 && d.Octets() <= octets
 	})
 	if err != nil || !whole {
 		return nil, err

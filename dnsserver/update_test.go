@@ -14,6 +14,7 @@ import (
 	"github.com/miekg/dns"
 	"github.com/rs/zerolog"
 
+	"balefire/dnsserver/wire"
 	"balefire/store"
 	"balefire/store/storetest"
 	"balefire/zones"
@@ -541,7 +542,7 @@ func TestRepeatsAreBounded(t *testing.T) {
 		if state != repeatNew {
 			t.Fatalf("%d: state %d", i, state)
 		}
-		r.end(this, Result{RCode: 5})
+		r.end(this, Result{RCode: 3})
 	}
 	if len(r.known) != maxRepeats {
 		t.Errorf("%d are known", len(r.known))
@@ -549,11 +550,23 @@ func TestRepeatsAreBounded(t *testing.T) {
 	if _, state := r.begin(client, packet(3*maxRepeats-1), 1); state != repeatAnswered {
 		t.Error("the last one is forgotten")
 	}
-	if known, state := r.begin(client, packet(2*maxRepeats), 1); state != repeatAnswered || known.result.RCode != 5 {
+	if known, state := r.begin(client, packet(2*maxRepeats), 1); state != repeatAnswered || known.result.RCode != 3 {
 		t.Error("one of the latest is forgotten")
 	}
 	if _, state := r.begin(client, packet(0), 1); state != repeatNew {
 		t.Error("the first one is known")
+	}
+	// A flood of what is refused puts nothing out of mind, and is not kept.
+	known := len(r.known)
+	for i := range 3 * maxRepeats {
+		this, state := r.begin(client, packet(-1-i), 1)
+		if state != repeatNew {
+			t.Fatalf("refused %d: state %d", i, state)
+		}
+		r.end(this, Result{RCode: wire.Refused})
+	}
+	if _, state := r.begin(client, packet(3*maxRepeats-1), 1); state != repeatAnswered || len(r.known) != known {
+		t.Errorf("after a flood of what is refused, the last one is in state %d, and %d are known", state, len(r.known))
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"balefire/dnsserver/wire"
 )
 
 const (
@@ -18,7 +20,7 @@ const (
 type repeats struct {
 	mu    sync.Mutex
 	known map[repeatKey]*repeat
-	ring  [maxRepeats]*repeat // in the order in which they came, around next
+	ring  [maxRepeats]*repeat // those that were answered, in that order, around next
 	next  int
 }
 
@@ -57,18 +59,27 @@ func (r *repeats) begin(from netip.AddrPort, packet []byte, nanos int64) (*repea
 	if r.known == nil {
 		r.known = make(map[repeatKey]*repeat)
 	}
-	if oldest := r.ring[r.next]; oldest != nil && r.known[oldest.key] == oldest {
-		delete(r.known, oldest.key)
-	}
 	now := &repeat{key: key, came: nanos}
-	r.known[key], r.ring[r.next] = now, now
-	r.next = (r.next + 1) % maxRepeats
+	r.known[key] = now
 	return now, repeatNew
 }
 
-// end notes what a message was answered with.
+// end notes what a message was answered with. One that nothing came of is forgotten: it can be made again, and anybody may send as many as he likes, which must
+// not put out of mind those that were made.
 func (r *repeats) end(this *repeat, result Result) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	this.ended, this.result = true, result
+	switch result.RCode {
+	case wire.FormErr, wire.NotAuth, wire.Refused:
+		if r.known[this.key] == this {
+			delete(r.known, this.key)
+		}
+		return
+	}
+	if oldest := r.ring[r.next]; oldest != nil && r.known[oldest.key] == oldest {
+		delete(r.known, oldest.key)
+	}
+	r.ring[r.next] = this
+	r.next = (r.next + 1) % maxRepeats
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,7 +30,13 @@ const secretsFile = "secrets.key"
 // openKeyring opens the keys of the namespace with the secret that is configured. With the embedded log, one is made when it is needed: nobody else
 // has to have it.
 func openKeyring(cfg *Config, log *mutationlog.Log, logger zerolog.Logger) (*keyring.Ring, error) {
-	opts := keyring.Options{Control: log.Control(), Put: log.PutControl, Logger: logger}
+	put := func(ctx context.Context, key string, value []byte) error {
+		if f, frozen := log.Frozen(); frozen { // it was moved: what is changed here is not there
+			return fmt.Errorf("%w: %w: %v", mutationlog.ErrRefused, mutationlog.ErrFrozen, f)
+		}
+		return log.PutControl(ctx, key, value)
+	}
+	opts := keyring.Options{Control: log.Control(), Put: put, Logger: logger}
 	var err error
 	switch file := filepath.Join(cfg.DataDir, secretsFile); {
 	case cfg.Secrets.KeyFile != "":

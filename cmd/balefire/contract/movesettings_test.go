@@ -125,6 +125,12 @@ func TestNamespaceMoveSettings(t *testing.T) {
 	old.cli("zone", "delete", "ice.example.")
 	contains(t, "last", old.cli(append(move, "--freeze")...), "1 deleted", "All 7 zones are equal, and the old namespace is at rest")
 	equalSettings("last")
+	// What is the namespace's stays as it was moved, like its zones.
+	old.fails(1, "send them to", "tsig", "create", "late.example.")
+	old.fails(1, "send them to", "acl", "set", "acme", "--allow", "transfer", "--key", "transfer.example.")
+	old.fails(1, "send them to", "acl", "delete", "acme")
+	old.cli("namespace", "thaw")
+	old.cli("acl", "delete", "acme")
 }
 
 // aclTime is when an ACL was set.
