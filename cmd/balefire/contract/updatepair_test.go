@@ -26,18 +26,23 @@ func secretFile(t *testing.T) string {
 	return file
 }
 
-// sharing starts nodes of one region: two that share the partitions, and perhaps others that have all of them, each as a replica group of its own. It waits
-// until each has its own, and knows what the others have.
-func sharing(t *testing.T, others ...string) []node {
+// sharing starts two nodes of one region that share the partitions, with more arguments, and waits until each has its own, and knows what the other has.
+func sharing(t *testing.T, more ...string) []node {
+	t.Helper()
+	return region(t, nil, more...)
+}
+
+// region is sharing, beside nodes that have all of the partitions, each as a replica group of its own.
+func region(t *testing.T, groups []string, more ...string) []node {
 	t.Helper()
 	p := newPair(t)
 	secret := secretFile(t)
 	launch := func(id, gossip string, args ...string) node {
-		return p.launch(id, gossip, slices.Concat(relayAt(t), []string{"--secrets-key-file", secret}, args)...)
+		return p.launch(id, gossip, slices.Concat(relayAt(t), []string{"--secrets-key-file", secret}, more, args)...)
 	}
 	nodes := []node{launch("n1", p.join), launch("n2", balefiretest.FreeAddr(t, "127.0.0.1"))}
 	shares := map[string]int{"n1": 2, "n2": 2}
-	for _, group := range others {
+	for _, group := range groups {
 		nodes = append(nodes, launch(group, balefiretest.FreeAddr(t, "127.0.0.1"), "--replica-group", group))
 		shares[group] = 4
 	}
@@ -86,7 +91,7 @@ func (n node) txt(name string) string {
 // sees the change, whichever of them it is passed on to.
 func TestUpdateAtAnyNode(t *testing.T) {
 	t.Parallel()
-	nodes := sharing(t, "b")
+	nodes := region(t, []string{"b"})
 	key := jsonOf[tsigKey](nodes[0], "tsig", "create", "key.")
 	nodes[0].cli("acl", "set", "updaters", "--allow", "update", "--key", "key.", "--type", "TXT")
 	forwarded := func(n node) float64 { return n.metric(`balefire_dns_forwarded_total{answered="yes"}`) }
