@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"balefire/store/storetest"
 	"balefire/zones"
@@ -226,6 +227,16 @@ func TestRun(t *testing.T) {
 	n.offDuty = false
 	n.mu.Unlock()
 	await("x.")
+	// When it has nothing left to do, only what happens has it look again.
+	idle := func() bool {
+		n.keeper.mu.Lock()
+		defer n.keeper.mu.Unlock()
+		e := n.keeper.catalogs[name("c.")]
+		return e != nil && !e.due.Equal(never) && time.Until(e.due) > time.Minute
+	}
+	for tick := time.NewTicker(time.Millisecond); !idle(); {
+		<-tick.C
+	}
 	n.do(create("y.", zones.ZoneSettings{}))
 	await("x.", "y.")
 	n.do(create("d.", produced())) // while it runs
