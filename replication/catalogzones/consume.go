@@ -78,23 +78,40 @@ func read(content Content) (*catalog.Catalog, error) {
 	return c, err
 }
 
-// consume makes what is hosted what a catalog says.
+// consume makes what is hosted what a catalog says. What takes something away is decided by the newest there is of the catalog, since what is hosted may be
+// of a later one than this node has: it is read after what is hosted was listed, so that it is not older than that.
 func (k *Keeper) consume(ctx context.Context, content Content) (did work, err error) {
 	c, err := read(content)
 	if err != nil {
-		did.found = finding{problem: err.Error(), broken: !errors.Is(err, errAwaiting) && !errors.Is(err, errExpired)}
-		if errors.Is(err, errAwaiting) {
-			did.found.problem = "" // as it is to be, in the beginning
-		}
+		did.found = unusable(err)
 		return did, nil
 	}
 	have, err := k.hosted(ctx, content.Info.Apex, c, false)
 	if err != nil {
 		return did, err
 	}
+	steps := catalog.Decide(c, content.Info.Settings.Primaries, have)
+	if slices.ContainsFunc(steps, func(s catalog.Step) bool { return s.Action != catalog.Create && s.Action != catalog.Clash }) {
+		if err := k.opts.Source.CatchUp(ctx, content.Info.Changed.Partition); err != nil {
+			return did, fmt.Errorf("whether the catalog is still so is not known: %w", err)
+		}
+		if content, err = k.opts.Source.Content(ctx, content.Info.Apex); err != nil {
+			return did, err
+		}
+		if content.Info.Settings.Catalog.Role != zones.CatalogConsumed {
+			did.soon = true
+			return did, nil
+		}
+		if c, err = read(content); err != nil {
+			did.found = unusable(err)
+			return did, nil
+		}
+		// What the newer one lists besides looks as if it were not hosted; if it is, it is not created again, and decided anew.
+		steps = catalog.Decide(c, content.Info.Settings.Primaries, have)
+	}
 	var todo []catalog.Step
 	var clash catalog.Step
-	for _, s := range catalog.Decide(c, content.Info.Settings.Primaries, have) {
+	for _, s := range steps {
 		if s.Action == catalog.Clash {
 			if did.found.clashes++; did.found.clashes == 1 {
 				clash = s
@@ -109,6 +126,15 @@ func (k *Keeper) consume(ctx context.Context, content Content) (did work, err er
 	did.decided = time.Now()
 	err = k.perform(ctx, content.Info, todo, &did)
 	return did, err
+}
+
+// unusable is what is found of a catalog that can't be acted upon.
+func unusable(err error) finding {
+	f := finding{problem: err.Error(), broken: !errors.Is(err, errAwaiting) && !errors.Is(err, errExpired)}
+	if errors.Is(err, errAwaiting) {
+		f.problem = "" // as it is to be, in the beginning
+	}
+	return f
 }
 
 // owner says, for people, whose a zone is.

@@ -77,6 +77,47 @@ func TestConsumes(t *testing.T) {
 	}
 }
 
+// A node whose copy of a catalog is behind takes nothing away that another node has made by the newer one: it looks at the newest before.
+func TestBehind(t *testing.T) {
+	n := newNode(t)
+	n.do(create("c.", consumed()))
+	n.do(says(t, "c.", 1, member("x.", "1"), member("y.", "2")))
+	n.settle()
+	old, err := n.Content(t.Context(), name("c."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What another region's node did by serial 2: z. is new, y. has another label.
+	n.do(says(t, "c.", 2, member("x.", "1"), member("y.", "2b"), member("z.", "3")))
+	as := func(label string) zones.ZoneSettings {
+		return zones.ZoneSettings{Primaries: primaries, Member: zones.Membership{Catalog: name("c."), Label: label}}
+	}
+	n.do(remove("y."))
+	n.do(create("y.", as("2b")))
+	n.do(create("z.", as("3")))
+	want := []string{"x. of c. as 1" + from, "y. of c. as 2b" + from, "z. of c. as 3" + from}
+	y, z := n.zone("y.").Generation, n.zone("z.").Generation
+	for _, err := range []error{errAway, nil} {
+		n.mu.Lock()
+		n.behind, n.catchUpErr = map[zones.Name]Content{name("c."): old}, err
+		n.mu.Unlock()
+		n.keeper.look(t.Context())
+		for _, e := range n.kept() {
+			n.keeper.keep(t.Context(), e)
+		}
+		equal(t, fmt.Sprint("behind, ", err), n.hosts(), want)
+		if troubles := n.keeper.Troubles(); (len(troubles) > 0) != (err != nil) {
+			t.Errorf("troubles %q", troubles)
+		}
+	}
+	if n.zone("y.").Generation != y || n.zone("z.").Generation != z {
+		t.Error("a zone was made anew")
+	}
+	n.do(says(t, "c.", 3, member("x.", "1")))
+	n.settle()
+	equal(t, "at last", n.hosts(), want[:1])
+}
+
 // A catalog that is broken, or has expired, changes nothing, and says why.
 func TestBroken(t *testing.T) {
 	n := newNode(t)

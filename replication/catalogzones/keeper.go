@@ -59,6 +59,8 @@ type Source interface {
 	EachZone(ctx context.Context, partition int32, fresh bool, fn func(Zone)) error
 	// Content reads a zone that this node has; store.ErrNoZone when there is none.
 	Content(ctx context.Context, apex zones.Name) (Content, error)
+	// CatchUp waits until this node's copy of a partition, which it holds, has all that was in the log at the call.
+	CatchUp(ctx context.Context, partition int32) error
 	// Publish appends a change set to the log.
 	Publish(ctx context.Context, cs *zones.ChangeSet) (store.Position, error)
 	// Applied waits until the record at a position is applied or rejected on this node. ErrElsewhere when this node does not hold the

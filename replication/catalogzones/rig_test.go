@@ -28,17 +28,19 @@ type node struct {
 	part   *store.Partition
 	keeper *Keeper
 
-	mu        sync.Mutex
-	log       storetest.Log
-	published []*zones.ChangeSet // by a keeper
-	rejected  int
-	applied   chan struct{} // gets something after each of these
-	offDuty   bool
-	elsewhere bool                            // outcomes can't be waited for
-	zonesErr  error                           // of EachZone
-	hidden    map[zones.Name]bool             // zones that are not seen unless it is to be fresh
-	before    func(cs *zones.ChangeSet)       // is called before what a keeper publishes is
-	refuse    func(cs *zones.ChangeSet) error // what publishing fails with
+	mu         sync.Mutex
+	log        storetest.Log
+	published  []*zones.ChangeSet // by a keeper
+	rejected   int
+	applied    chan struct{} // gets something after each of these
+	offDuty    bool
+	elsewhere  bool                            // outcomes can't be waited for
+	zonesErr   error                           // of EachZone
+	catchUpErr error                           // of CatchUp
+	hidden     map[zones.Name]bool             // zones that are not seen unless it is to be fresh
+	behind     map[zones.Name]Content          // what is read of zones before CatchUp
+	before     func(cs *zones.ChangeSet)       // is called before what a keeper publishes is
+	refuse     func(cs *zones.ChangeSet) error // what publishing fails with
 }
 
 func newNode(tb testing.TB) *node {
@@ -91,7 +93,20 @@ func (n *node) EachZone(_ context.Context, _ int32, fresh bool, fn func(Zone)) e
 	})
 }
 
+func (n *node) CatchUp(context.Context, int32) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.behind = nil
+	return n.catchUpErr
+}
+
 func (n *node) Content(_ context.Context, apex zones.Name) (c Content, err error) {
+	n.mu.Lock()
+	old, behind := n.behind[apex]
+	n.mu.Unlock()
+	if behind {
+		return old, nil
+	}
 	r, err := n.store.Read(apex)
 	if err != nil {
 		return c, err
