@@ -224,12 +224,19 @@ func (c *wireConn) send(p []byte) {
 	if c.tcp {
 		p = append(binary.BigEndian.AppendUint16(nil, uint16(len(p))), p...)
 	}
+	c.patience()
 	if _, err := c.Write(p); err != nil {
 		c.t.Fatal(err)
 	}
 }
 
+// patience gives the server time for what comes next: a test that takes long on a machine that is busy is not one that waits for what never comes.
+func (c *wireConn) patience() {
+	_ = c.SetDeadline(time.Now().Add(waitLimit)) // it fails when the connection is closed, which what comes next does, too
+}
+
 func (c *wireConn) tryReceive() ([]byte, error) {
+	c.patience()
 	buf := make([]byte, 65535)
 	if !c.tcp {
 		n, err := c.Read(buf)
