@@ -171,9 +171,9 @@ func (f *zoneFeed) look(ctx context.Context, partition int32) error {
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
-	for _, apex := range before {
+	for apex, told := range before {
 		if !there[apex] {
-			f.kept.Remove(apex)
+			f.kept.Forget(apex, told)
 		}
 	}
 	return nil
@@ -184,8 +184,8 @@ func (f *zoneFeed) dropLeft() {
 	for partition := range f.looked {
 		if f.node.Store().Partition(partition) == nil {
 			delete(f.looked, partition)
-			for _, apex := range f.kept.In(partition) {
-				f.kept.Remove(apex)
+			for apex, told := range f.kept.In(partition) {
+				f.kept.Forget(apex, told)
 			}
 		}
 	}

@@ -61,6 +61,7 @@ type Secondary struct {
 	due       dueHeap
 	primaries map[netip.AddrPort]*primary
 	running   int
+	puts      int // how often it was told of zones
 }
 
 // entry is a secondary zone. It is in the heap, waits for its primary, or is worked on.
@@ -77,7 +78,7 @@ type entry struct {
 	gone      bool
 	anew      bool       // fetch it whole, whatever its serial
 	told      netip.Addr // the primary that told of a change; zero otherwise
-	puts      int        // how often it was told of
+	puts      int        // when it was last told of, as a number that only goes up
 	failures  int
 	status    Status
 }
@@ -141,7 +142,8 @@ func (s *Secondary) Put(info store.ZoneInfo) {
 		s.hasten(e)
 	}
 	e.first = first
-	e.puts++
+	s.puts++
+	e.puts = s.puts
 	e.partition = info.Changed.Partition
 	e.status.Serial, e.status.Standing, e.status.Frozen = info.Serial, info.Standing, info.Settings.Frozen
 }
@@ -169,16 +171,26 @@ func (s *Secondary) drop(e *entry) {
 	delete(s.zones, e.apex)
 }
 
-// In returns the zones of a partition that are known, in no order.
-func (s *Secondary) In(partition int32) (apexes []zones.Name) {
+// In returns the zones of a partition that are known, each with a number that is another one when it is told of again, for Forget.
+func (s *Secondary) In(partition int32) map[zones.Name]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	told := map[zones.Name]int{}
 	for apex, e := range s.zones {
 		if e.partition == partition {
-			apexes = append(apexes, apex)
+			told[apex] = e.puts
 		}
 	}
-	return apexes
+	return told
+}
+
+// Forget is Remove for a zone that was not told of since In: it did not go by any change that was told of.
+func (s *Secondary) Forget(apex zones.Name, told int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.zones[apex]; e != nil && e.puts == told {
+		s.drop(e)
+	}
 }
 
 // Notified says that a server has told of a change of a zone, to a serial (RFC 1996), or to one that it did not say: 0. Whether it may is not asked here.
@@ -191,6 +203,9 @@ func (s *Secondary) Notified(apex zones.Name, from netip.Addr, serial zones.Seri
 		return
 	}
 	e.told = from.Unmap()
+	if p := s.primaries[e.first]; p != nil && e.first.Addr().Unmap() == e.told {
+		p.silent = 0 // it is there
+	}
 	s.hasten(e)
 }
 

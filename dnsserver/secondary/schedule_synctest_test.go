@@ -601,3 +601,29 @@ func TestRemoved(t *testing.T) {
 		}
 	})
 }
+
+// TestForget: a zone is forgotten unless it was told of since it was asked which zones there are, even if it went and came again.
+func TestForget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.stop()
+		w.server(primaryOne, 7)
+		stays, goes := w.host("stays.", 0, 0, primaryOne), w.host("goes.", 0, 0, primaryOne)
+		synctest.Wait()
+		known := w.s.In(0)
+		if len(known) != 2 {
+			t.Fatalf("%v", known)
+		}
+		w.s.Remove(stays)
+		w.change(func() { w.s.Put(w.hosted[stays].info) })
+		for apex, told := range known {
+			w.s.Forget(apex, told)
+		}
+		if _, ok := w.s.Status(stays); !ok {
+			t.Error("what came again was forgotten")
+		}
+		if _, ok := w.s.Status(goes); ok {
+			t.Error("what was not told of again is still there")
+		}
+	})
+}
