@@ -55,7 +55,7 @@ test-million: ## a zone of a million names is transferred, also while it is chan
 	.ci/packages test
 	PATH=$$PATH:/usr/sbin:/sbin go test -count=1 -tags million -v -run TestMillion ./dnsserver/interop ./cmd/balefire/contract
 
-chaos: ## clusters under one kind of fault after another, about 20 minutes; CHAOS=1m for each kind is less
+chaos: ## clusters under one kind of fault after another, about 20 minutes; CHAOS=5s for each kind is less
 	.ci/packages real
 	PATH=$$PATH:/usr/sbin:/sbin go test -count=1 -timeout 2h -tags '$(REAL)' -v ./cmd/balefire/chaos -args -chaos-time $(CHAOS)
 
