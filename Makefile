@@ -45,7 +45,8 @@ test-here: ## the tests that need neither Kafka nor S3
 
 test-real: ## the tests against a real Apache Kafka, from Maven, a real S3 server, other name servers, lego, certbot and Kea, and between network namespaces (root)
 	.ci/packages real
-	PATH=$$PATH:/usr/sbin:/sbin go test -race -count=1 -p 1 -timeout $(TIMEOUT) -tags '$(REAL)' -run 'Kafka|S3|OtherServers|Tools' ./replication/... ./cmd/...
+	PATH=$$PATH:/usr/sbin:/sbin go test -race -count=1 -p 1 -timeout $(TIMEOUT) -tags '$(REAL)' -run 'Kafka|S3|OtherServers|Tools' \
+		$$(grep -rlE '^//go:build .*(kafka|s3|peers|tools)' --include='*_test.go' replication cmd | xargs -n1 dirname | sort -u | sed 's|^|./|')
 
 test-secondaries: ## 100,000 secondary zones of one primary; 10 to 20 minutes; ZONES='-zones 10000' for less
 	.ci/packages test
