@@ -627,3 +627,28 @@ func TestForget(t *testing.T) {
 		}
 	})
 }
+
+// TestNoStormAtStart: zones that a node finds when it begins, which were all due while it was away, are asked for evenly, and all of them.
+func TestNoStormAtStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 600
+		w := newWorld(t)
+		defer w.stop()
+		v := w.server(primaryOne, 7)
+		for i := range n {
+			w.host(fmt.Sprintf("z%d.example.", i), 7, refreshTime, primaryOne)
+		}
+		asked := 0
+		for range 12 {
+			w.sleep(startSpread / 12)
+			now := len(w.times(v))
+			if more := now - asked; more == 0 || more > 3*n/12 {
+				t.Errorf("%d asked for in a twelfth of the time", more)
+			}
+			asked = now
+		}
+		if asked != n {
+			t.Errorf("%d of %d were asked for", asked, n)
+		}
+	})
+}
