@@ -63,8 +63,8 @@ type Server struct {
 
 	t      testing.TB
 	cmd    *exec.Cmd
-	out    buffer
-	log    buffer
+	out    Output
+	log    Output
 	done   chan struct{} // closed when it has ended
 	status error         // what Wait said; after done
 	http   *http.Client
@@ -227,19 +227,20 @@ func FreeAddr(t testing.TB, host string) string {
 	return ""
 }
 
-// buffer is written by a process while a test reads it.
-type buffer struct {
+// Output is what a process says, which writes it while a test reads it.
+type Output struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 }
 
-func (b *buffer) Write(p []byte) (int, error) {
+// Write implements io.Writer.
+func (b *Output) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.text.Write(p)
 }
 
-func (b *buffer) String() string {
+func (b *Output) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.text.String()

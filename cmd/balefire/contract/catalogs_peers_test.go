@@ -39,30 +39,9 @@ zone "%[6]s" { type secondary; primaries { %[7]s key "%[3]s"; }; allow-notify { 
 	p.run(t, "named", "-g", "-n", "1", "-c", conf)
 }
 
-// knotHead is what all of Knot's configurations here begin with.
-func knotHead(p *peer) string {
-	return fmt.Sprintf(`
-server:
-    rundir: "%[1]s"
-    listen: %[2]s
-    udp-workers: 1
-    tcp-workers: 1
-    background-workers: 1
-database:
-    storage: "%[1]s"
-log:
-  - target: stderr
-    any: info
-key:
-  - id: "%[3]s"
-    algorithm: %[4]s
-    secret: "%[5]s"
-`, p.dir, between(p.addr, "@"), p.key.Name, p.key.Algorithm, p.key.Secret)
-}
-
 // startCatalogKnot starts Knot as a consumer of a catalog. Zones of the group "grouped" are not served: Knot's template for them has them come from nowhere.
 func startCatalogKnot(t *testing.T, p *peer, from upstream, catalog string) {
-	conf := write(t, p.dir, "knot.conf", knotHead(p)+fmt.Sprintf(`
+	conf := write(t, p.dir, "knot.conf", knotHead(p, "")+fmt.Sprintf(`
 remote:
   - id: upstream
     address: %[1]s
@@ -198,7 +177,7 @@ zone:
     catalog-role: generate
     notify: consumer
     acl: consumer
-`, knotHead(knot), between(n.DNS, "@"), key.Name, knot.dir)
+`, knotHead(knot, ""), between(n.DNS, "@"), key.Name, knot.dir)
 		for i, m := range members {
 			fmt.Fprintf(&b, `  - domain: %s
     storage: "%s"

@@ -56,7 +56,8 @@ func TestManySecondaries(t *testing.T) {
 	asked := func() float64 { return n.metric(`balefire_secondary_refreshes_total{result="current"}`) }
 	for range 6 {
 		before, at := asked(), time.Now()
-		time.Sleep(10 * time.Second) // what happens in a time is the question
+		some := float64(count) / 60
+		awaitMore(t, n, before+some, asked)
 		rate := (asked() - before) / time.Since(at).Seconds()
 		t.Logf("after a start: %.0f zones a second, %.0f MB, %.1f CPU seconds", rate, n.metric("process_resident_memory_bytes")/1e6, n.metric("process_cpu_seconds_total"))
 		if rate > max(100, float64(count)/60) {
@@ -82,6 +83,20 @@ func createSecondary(t *testing.T, n node, zone, primary string) {
 	defer res.Body.Close()
 	if said, _ := io.ReadAll(res.Body); res.StatusCode != http.StatusCreated {
 		t.Errorf("%s: %d %s", zone, res.StatusCode, said)
+	}
+}
+
+// awaitMore waits until so many were asked for.
+func awaitMore(t *testing.T, n node, want float64, asked func() float64) {
+	t.Helper()
+	late := time.Now().Add(patience)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for asked() < want {
+		if time.Now().After(late) {
+			t.Fatalf("%.0f asked for, want %.0f\n%s", asked(), want, n.Log())
+		}
+		<-tick.C
 	}
 }
 

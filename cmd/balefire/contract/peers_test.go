@@ -123,18 +123,15 @@ key:
 	return p
 }
 
-func startKnot(t *testing.T, p *peer, from upstream, zone string) *peer {
-	program, at := "knotd", between(from.addr, "@")
-	if p.tls {
-		program, at = knotTLS(t), between(from.tls, "@")+"\n    tls: on"
-	}
-	conf := write(t, p.dir, "knot.conf", fmt.Sprintf(`
+// knotHead is what all of Knot's configurations here begin with; more are lines of its section for the server.
+func knotHead(p *peer, more string) string {
+	return fmt.Sprintf(`
 server:
     rundir: "%[1]s"
     listen: %[2]s
     udp-workers: 1
     tcp-workers: 1
-    background-workers: 1
+    background-workers: 1%[6]s
 database:
     storage: "%[1]s"
 log:
@@ -144,27 +141,36 @@ key:
   - id: "%[3]s"
     algorithm: %[4]s
     secret: "%[5]s"
+`, p.dir, between(p.addr, "@"), p.key.Name, p.key.Algorithm, p.key.Secret, more)
+}
+
+func startKnot(t *testing.T, p *peer, from upstream, zone string) *peer {
+	program, at := "knotd", between(from.addr, "@")
+	if p.tls {
+		program, at = knotTLS(t), between(from.tls, "@")+"\n    tls: on"
+	}
+	conf := write(t, p.dir, "knot.conf", knotHead(p, "")+fmt.Sprintf(`
 remote:
   - id: upstream
-    address: %[6]s
-    key: "%[3]s"
+    address: %[4]s
+    key: "%[2]s"
 acl:
   - id: notices
     address: 127.0.0.1
-    key: "%[3]s"
+    key: "%[2]s"
     action: notify
   - id: local
     address: 127.0.0.1
     action: transfer
 zone:
-  - domain: "%[7]s"
+  - domain: "%[3]s"
     storage: "%[1]s"
     zonefile-load: none
     zonefile-sync: -1
     journal-content: all
     master: upstream
     acl: [notices, local]
-`, p.dir, between(p.addr, "@"), p.key.Name, p.key.Algorithm, p.key.Secret, at, zone))
+`, p.dir, p.key.Name, zone, at))
 	p.run(t, program, "-c", conf)
 	return p
 }

@@ -98,33 +98,18 @@ func (p *primary) startKnot(t *testing.T, to string) {
 		p.overTLS = balefiretest.FreeAddr(t, "127.0.0.1")
 		over = fmt.Sprintf("\n    listen-tls: %s\n    cert-file: \"%s/own.crt\"\n    key-file: \"%s/own.key\"", between(p.overTLS, "@"), p.dir, p.dir)
 	}
-	conf := write(t, p.dir, "knot.conf", fmt.Sprintf(`
-server:
-    rundir: "%[1]s"
-    listen: %[2]s%[8]s
-    udp-workers: 1
-    tcp-workers: 1
-    background-workers: 1
-database:
-    storage: "%[1]s"
-log:
-  - target: stderr
-    any: info
-key:
-  - id: "%[3]s"
-    algorithm: %[4]s
-    secret: "%[5]s"
+	conf := write(t, p.dir, "knot.conf", knotHead(p.peer, over)+fmt.Sprintf(`
 remote:
   - id: downstream
-    address: %[6]s
-    key: "%[3]s"
+    address: %[3]s
+    key: "%[2]s"
 acl:
   - id: downstream
     address: 127.0.0.1
-    key: "%[3]s"
+    key: "%[2]s"
     action: [transfer, update]
 zone:
-  - domain: "%[7]s"
+  - domain: "%[4]s"
     storage: "%[1]s"
     file: zone
     zonefile-sync: -1
@@ -132,7 +117,7 @@ zone:
     journal-content: all
     notify: downstream
     acl: downstream
-`, p.dir, between(p.addr, "@"), p.key.Name, p.key.Algorithm, p.key.Secret, between(to, "@"), p.zone, over))
+`, p.dir, p.key.Name, between(to, "@"), p.zone))
 	p.run(t, program, "-c", conf)
 	p.form, p.change = "IXFR", p.updates
 }

@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,33 +22,15 @@ import (
 	"balefire/cmd/balefire/balefiretest"
 )
 
-// lines is what a process says while it runs.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // background runs a program until the test ends, and shows what it said if that failed.
-func background(t *testing.T, env []string, argv ...string) *lines {
+func background(t *testing.T, env []string, argv ...string) *balefiretest.Output {
 	t.Helper()
 	if _, err := exec.LookPath(argv[0]); err != nil {
 		argv[0] = "/usr/sbin/" + argv[0]
 	}
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), env...)
-	said := new(lines)
+	said := new(balefiretest.Output)
 	cmd.Stdout, cmd.Stderr = said, said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
