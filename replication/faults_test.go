@@ -87,15 +87,22 @@ func TestDifferingDigestsReadOnce(t *testing.T) {
 	}
 }
 
-// hanging is an object store that does not answer.
+// hanging is an object store that does not say what is in a partition's folder.
 type hanging struct {
 	objectstore.Store
-	asked chan struct{}
+	namespace string // the folder of all partitions: of that it says what is there
+	asked     chan struct{}
 }
 
-func (h hanging) List(ctx context.Context, _ string) iter.Seq2[objectstore.Info, error] {
+func (h hanging) List(ctx context.Context, prefix string) iter.Seq2[objectstore.Info, error] {
+	if prefix == h.namespace+"/" {
+		return h.Store.List(ctx, prefix)
+	}
 	return func(yield func(objectstore.Info, error) bool) {
-		close(h.asked)
+		select {
+		case h.asked <- struct{}{}:
+		case <-ctx.Done():
+		}
 		<-ctx.Done()
 		yield(objectstore.Info{}, ctx.Err())
 	}
@@ -104,7 +111,7 @@ func (h hanging) List(ctx context.Context, _ string) iter.Seq2[objectstore.Info,
 // A node that is closed while it builds a copy anew has not found anything out about the partition.
 func TestClosedWhileRebuilding(t *testing.T) {
 	b := newBackedUp(t, true)
-	h := hanging{b.objects, make(chan struct{})}
+	h := hanging{b.objects, b.options.Log.Namespace, make(chan struct{})}
 	b.options.Backup.Objects = h
 	n := ready(t, start(t, b.options))
 	eventually(t, n, "the log is there", func() bool { return n.Log().Status().Reachable })
