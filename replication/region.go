@@ -39,6 +39,7 @@ type region struct {
 
 // routes say whom to ask for each partition. They are made anew when gossip says something new.
 type routes struct {
+	of           *gossip.Map
 	holders      [][]relay.Peer // by partition; last those that gossip has lost
 	living       []int          // how many of them gossip has not lost
 	fingerprints map[[32]byte]bool
@@ -200,7 +201,7 @@ func (n *Node) listen() {
 
 // route makes the routes of a map.
 func (n *Node) route(m *gossip.Map) {
-	next := &routes{holders: make([][]relay.Peer, n.count()), living: make([]int, n.count()), fingerprints: make(map[[32]byte]bool)}
+	next := &routes{of: m, holders: make([][]relay.Peer, n.count()), living: make([]int, n.count()), fingerprints: make(map[[32]byte]bool)}
 	var everybody []relay.Peer
 	for _, p := range m.Peers() {
 		if p.ID == n.opts.NodeID || p.Relay == "" {
@@ -243,7 +244,11 @@ func (n *Node) succeeded(partition int32, offset int64) bool {
 	if n.region == nil {
 		return n.succeededByLog(partition, offset)
 	}
-	for _, h := range n.region.gossip.Map().Holders(partition) {
+	known := n.region.routes.Load() // not a newer map: what is let go must be asked for there at once
+	if known == nil {
+		return false
+	}
+	for _, h := range known.of.Holders(partition) {
 		if h.Peer.Group == n.opts.Group && h.Claim.Assigned && h.Claim.State == gossip.Ready && h.Claim.Position >= offset {
 			return true
 		}

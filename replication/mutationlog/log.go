@@ -322,11 +322,8 @@ func (l *Log) run() {
 	}
 	close(l.established)
 	l.done.Go(l.followControl)
-	for wait := l.opts.watch; l.sleep(wait); {
-		err := l.verifyTopics(l.ctx)
-		if wait = l.opts.watch; err != nil {
-			wait = min(awayInterval, wait) // nothing is published until it is known to be back
-		}
+	for err := error(nil); l.sleep(l.untilNextLook(err)); {
+		err = l.verifyTopics(l.ctx)
 		var mismatch *MismatchError
 		if errors.As(err, &mismatch) {
 			l.setFault(err)
@@ -336,6 +333,16 @@ func (l *Log) run() {
 			l.setTrying(err)
 		}
 	}
+}
+
+// untilNextLook returns when the topics are looked at again, after a look that has ended with err.
+func (l *Log) untilNextLook(err error) time.Duration {
+	// Nothing is published until the log is known to be back; and without a catalog, which another node may be making, nobody learns of the
+	// zones elsewhere.
+	if err != nil || l.embedded == nil && l.CatalogID() == ([16]byte{}) {
+		return min(awayInterval, l.opts.watch)
+	}
+	return l.opts.watch
 }
 
 func (l *Log) sleep(d time.Duration) bool {

@@ -150,11 +150,14 @@ func startRegion(t *testing.T, groups [2]string, args ...string) (nodes [2]node)
 	for i, gossip := range []string{p.join, balefiretest.FreeAddr(t, "127.0.0.1")} {
 		nodes[i] = p.launch(ids[i], gossip, slices.Concat(relayAt(t), args, []string{"--secrets-key-file", secret, "--replica-group", groups[i]})...)
 	}
-	for _, n := range nodes {
-		if err := n.AwaitReady(patience); err != nil {
-			t.Fatalf("%v\n%s", err, n.Log())
+	awaitReady := func() {
+		for _, n := range nodes {
+			if err := n.AwaitReady(patience); err != nil {
+				t.Fatalf("%v\n%s", err, n.Log())
+			}
 		}
 	}
+	awaitReady()
 	until(t, "both have what they are to have, and know of each other", func() bool {
 		for _, n := range nodes {
 			var held []int32
@@ -177,6 +180,7 @@ func startRegion(t *testing.T, groups [2]string, args ...string) (nodes [2]node)
 		}
 		return true
 	})
+	awaitReady() // since they share the partitions, each has to know the other's zones
 	return nodes
 }
 
