@@ -140,7 +140,7 @@ func TestSecondaryLife(t *testing.T) {
 func TestSecondaryInRegion(t *testing.T) {
 	t.Parallel()
 	p := startHidden(t)
-	nodes := startRegion(t, [2]string{"a", "a"}, "--dns-allow-peers", "127.0.0.0/8")
+	nodes := sharing(t, "--dns-allow-peers", "127.0.0.0/8")
 	nodes[0].cli("tsig", "import", p.key.Name, "--algorithm", p.key.Algorithm, "--secret-file", p.secret)
 	var all []string
 	partitions := map[string]bool{}
@@ -188,7 +188,7 @@ func TestSecondaryInRegion(t *testing.T) {
 			if !st.Secondary.OnDuty {
 				t.Errorf("node %d says of %s: %+v", i, zone, st)
 			}
-			kept[slices.Index([]string{"a", "b"}, st.Node)]++
+			kept[slices.Index([]string{"n1", "n2"}, st.Node)]++
 		}
 	}
 	if kept[0] == 0 || kept[1] == 0 {
@@ -196,7 +196,7 @@ func TestSecondaryInRegion(t *testing.T) {
 	}
 
 	nodes[1].cli("node", "drain", "--leave")
-	until(t, "all partitions are at the other node", func() bool { return nodes[0].partitions("a", "ready") == 4 && nodes[0].partitions("b", "") == 0 })
+	until(t, "all partitions are at the other node", func() bool { return nodes[0].partitions("n1", "ready") == 4 && nodes[0].partitions("n2", "") == 0 })
 	if err := nodes[1].Stop(patience); err != nil {
 		t.Error(err)
 	}

@@ -1,70 +1,14 @@
 package contract
 
 import (
-	"encoding/base64"
 	"fmt"
-	"os"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/miekg/dns"
 	"github.com/twmb/franz-go/pkg/kfake"
-
-	"balefire/cmd/balefire/balefiretest"
 )
-
-// secretFile makes a secret that keys are sealed under, for nodes with brokers.
-func secretFile(t *testing.T) string {
-	t.Helper()
-	file := write(t, t.TempDir(), "secret", base64.StdEncoding.EncodeToString([]byte("thirty-two octets for the nodes."))+"\n")
-	if err := os.Chmod(file, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
-
-// sharing starts two nodes of one region that share the partitions, with more arguments, and waits until each has its own, and knows what the other has.
-func sharing(t *testing.T, more ...string) []node {
-	t.Helper()
-	return region(t, nil, more...)
-}
-
-// region is sharing, beside nodes that have all of the partitions, each as a replica group of its own.
-func region(t *testing.T, groups []string, more ...string) []node {
-	t.Helper()
-	p := newPair(t)
-	secret := secretFile(t)
-	launch := func(id, gossip string, args ...string) node {
-		return p.launch(id, gossip, slices.Concat(relayAt(t), []string{"--secrets-key-file", secret}, more, args)...)
-	}
-	nodes := []node{launch("n1", p.join), launch("n2", balefiretest.FreeAddr(t, "127.0.0.1"))}
-	shares := map[string]int{"n1": 2, "n2": 2}
-	for _, group := range groups {
-		nodes = append(nodes, launch(group, balefiretest.FreeAddr(t, "127.0.0.1"), "--replica-group", group))
-		shares[group] = 4
-	}
-	for _, n := range nodes {
-		if err := n.AwaitReady(2 * time.Minute); err != nil {
-			t.Fatalf("%v\n%s", err, n.Log())
-		}
-	}
-	for _, n := range nodes {
-		if err := n.Await(2*time.Minute, "sharing", func() bool {
-			for id, share := range shares {
-				if n.partitions(id, "ready") != share || n.partitions(id, "") != share {
-					return false
-				}
-			}
-			return true
-		}); err != nil {
-			t.Fatalf("%v\n%s\n%s", err, n.cli("cluster", "status", "--partitions"), n.Log())
-		}
-	}
-	return nodes
-}
 
 // wantTXT asks for the TXT record of a name, which must have one value.
 func (n node) wantTXT(name, want string) {
@@ -91,7 +35,7 @@ func (n node) txt(name string) string {
 // sees the change, whichever of them it is passed on to.
 func TestUpdateAtAnyNode(t *testing.T) {
 	t.Parallel()
-	nodes := region(t, []string{"b"})
+	nodes := startRegion(t, []member{{"n1", "a"}, {"n2", "a"}, {"b", "b"}})
 	key := jsonOf[tsigKey](nodes[0], "tsig", "create", "key.")
 	nodes[0].cli("acl", "set", "updaters", "--allow", "update", "--key", "key.", "--type", "TXT")
 	forwarded := func(n node) float64 { return n.metric(`balefire_dns_forwarded_total{answered="yes"}`) }
