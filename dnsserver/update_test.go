@@ -513,9 +513,7 @@ func TestUpdateRepeatedUnderWay(t *testing.T) {
 		}
 	}
 	<-begun
-	for gather(t, s)["balefire_dns_updates_repeated_total"] != 2 {
-		time.Sleep(time.Millisecond)
-	}
+	await(t, "both are known to be repeats", func() bool { return gather(t, s)["balefire_dns_updates_repeated_total"] == 2 })
 	close(goOn)
 	if reply, err := conn.ReadMsg(); err != nil || reply.Rcode != dns.RcodeSuccess {
 		t.Fatal(reply, err)
