@@ -48,7 +48,7 @@ var leafEdges = map[[2]string]string{
 var rootIsVocabulary = map[string]bool{"zones": true}
 
 // testRooms hold helpers for tests, and may import what they test.
-var testRooms = []string{"store/storetest", "replication/clustertest", "replication/s3test"}
+var testRooms = []string{"store/storetest", "replication/kafkatest", "replication/porttest", "replication/s3test"}
 
 // mayImportMiekg are the places that know miekg/dns: v1 is frozen, so that moving away from it must be the
 // work of a few files. The benchmark is a client, as tests are.

@@ -20,6 +20,7 @@ import (
 	"balefire/dnsserver"
 	"balefire/replication"
 	"balefire/replication/mutationlog"
+	"balefire/replication/porttest"
 	"balefire/store"
 	"balefire/store/storetest"
 	"balefire/zones"
@@ -136,7 +137,7 @@ func twoNodes(t *testing.T) [2]*replication.Node {
 	}
 	t.Cleanup(cluster.Close)
 	var nodes [2]*replication.Node
-	gossip := freeUDP(t)
+	gossip := porttest.Free(t, "127.0.0.1")
 	for i, id := range []string{"a", "b"} {
 		dir := t.TempDir()
 		o := replication.Options{
@@ -168,15 +169,6 @@ func twoNodes(t *testing.T) [2]*replication.Node {
 		return !nodes[0].HoldsAll() && !nodes[1].HoldsAll()
 	})
 	return nodes
-}
-
-func freeUDP(t *testing.T) string {
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.LocalAddr().String()
 }
 
 func awaitThat(t *testing.T, what string, holds func() bool) {

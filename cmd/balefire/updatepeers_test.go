@@ -16,8 +16,8 @@ import (
 
 	"github.com/miekg/dns"
 
-	"balefire/cmd/balefire/balefiretest"
 	"balefire/replication"
+	"balefire/replication/porttest"
 	"balefire/store/storetest"
 	"balefire/zones"
 	"balefire/zones/zonefile"
@@ -313,7 +313,7 @@ func startPeer(t *testing.T, name, addr, apex string, command ...string) {
 // startBIND and startKnot serve zones from files that loopback may update and transfer.
 func startBIND(t *testing.T, files map[string]string) string {
 	t.Helper()
-	dir, addr := t.TempDir(), balefiretest.FreeAddr(t, "127.0.0.1")
+	dir, addr := t.TempDir(), porttest.Free(t, "127.0.0.1")
 	host, port, _ := net.SplitHostPort(addr)
 	var conf strings.Builder
 	fmt.Fprintf(&conf, `
@@ -340,7 +340,7 @@ options {
 
 func startKnot(t *testing.T, files map[string]string) string {
 	t.Helper()
-	dir, addr := t.TempDir(), balefiretest.FreeAddr(t, "127.0.0.1")
+	dir, addr := t.TempDir(), porttest.Free(t, "127.0.0.1")
 	host, port, _ := net.SplitHostPort(addr)
 	var conf strings.Builder
 	fmt.Fprintf(&conf, `

@@ -21,6 +21,7 @@ import (
 	"balefire/dnsserver"
 	"balefire/replication"
 	"balefire/replication/mutationlog"
+	"balefire/replication/porttest"
 	"balefire/store"
 	"balefire/store/storetest"
 	"balefire/zones"
@@ -156,16 +157,16 @@ func TestUpdateOverTheRelay(t *testing.T) {
 	}
 	t.Cleanup(cluster.Close)
 	join := []string{}
-	options := func(id string, port string) replication.Options {
+	options := func(id string, gossip string) replication.Options {
 		o := replication.Options{NodeID: id, Region: "near", Group: "a", KeepLeft: time.Hour}
 		o.Log = mutationlog.Options{Brokers: cluster.ListenAddrs(), Partitions: partitions}
-		o.Peers = replication.PeerOptions{GossipListen: "127.0.0.1:" + port, RelayListen: "127.0.0.1:0", Join: join, Version: "test"}
+		o.Peers = replication.PeerOptions{GossipListen: gossip, RelayListen: "127.0.0.1:0", Join: join, Version: "test"}
 		return o
 	}
-	port := freePort(t)
-	one := startUpdated(t, options("one", port))
-	join = append(join, "127.0.0.1:"+port)
-	two := startUpdated(t, options("two", "0"))
+	gossip := porttest.Free(t, "127.0.0.1")
+	one := startUpdated(t, options("one", gossip))
+	join = append(join, gossip)
+	two := startUpdated(t, options("two", "127.0.0.1:0"))
 	nodes := []*updatedNode{one, two}
 	until(t, "each has some partitions, and none has two holders", func() bool {
 		for p := range int32(partitions) {
@@ -236,20 +237,6 @@ func TestUpdateOverTheRelay(t *testing.T) {
 	if reply := exchange(t, "udp", two.addr, insert(t, "nowhere.", "x.nowhere. 1 IN A 192.0.2.1", true)); reply.Rcode != dns.RcodeNotAuth {
 		t.Error(reply)
 	}
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
 }
 
 // TestNotServed: what is surely not done may be asked of another node, and nothing else.

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"balefire/replication/porttest"
+
 	"github.com/miekg/dns"
 )
 
@@ -26,7 +28,7 @@ func startNSD(t *testing.T, files map[string]string) string {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	addr := freeAddr(t)
+	addr := porttest.Free(t, "127.0.0.1")
 	host, port, _ := net.SplitHostPort(addr)
 	var conf strings.Builder
 	// Minimal responses are closest to what Balefire gives: ANSWERS.md row 3.
@@ -60,7 +62,7 @@ remote-control:
 // startKnot starts Knot on zones, given by apex, and returns its address.
 func startKnot(t *testing.T, files map[string]string) string {
 	dir := t.TempDir()
-	addr := freeAddr(t)
+	addr := porttest.Free(t, "127.0.0.1")
 	host, port, _ := net.SplitHostPort(addr)
 	var conf strings.Builder
 	fmt.Fprintf(&conf, `
@@ -152,26 +154,4 @@ func waitFor(t *testing.T, server, dir, addr string, files map[string]string) {
 			<-tick.C
 		}
 	}
-}
-
-// freeAddr returns an address on loopback that was free for UDP and TCP just now: the servers can't
-// be given port 0.
-func freeAddr(t *testing.T) string {
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := l.Addr().String()
-		u, err := net.ListenPacket("udp", addr)
-		if err == nil {
-			_ = u.Close()
-		}
-		_ = l.Close()
-		if err == nil {
-			return addr
-		}
-	}
-	t.Fatal("no port is free for both UDP and TCP")
-	return ""
 }

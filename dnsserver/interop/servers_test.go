@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"balefire/replication/porttest"
 )
 
 // secondary is a server of another kind that fetches zones.
@@ -36,7 +38,7 @@ func startNSD(t *testing.T, primary from, zones []string) *secondary {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, addr := t.TempDir(), freeAddr(t)
+	dir, addr := t.TempDir(), porttest.Free(t, "127.0.0.1")
 	host, port, _ := net.SplitHostPort(addr)
 	var conf strings.Builder
 	fmt.Fprintf(&conf, `
@@ -69,7 +71,7 @@ remote-control:
 }
 
 func startKnot(t *testing.T, primary from, zones []string) *secondary {
-	dir, addr := t.TempDir(), freeAddr(t)
+	dir, addr := t.TempDir(), porttest.Free(t, "127.0.0.1")
 	var conf strings.Builder
 	fmt.Fprintf(&conf, `
 server:
@@ -113,7 +115,7 @@ zone:
 }
 
 func startBIND(t *testing.T, primary from, zones []string) *secondary {
-	dir, addr := t.TempDir(), freeAddr(t)
+	dir, addr := t.TempDir(), porttest.Free(t, "127.0.0.1")
 	_, port, _ := net.SplitHostPort(addr)
 	var conf strings.Builder
 	fmt.Fprintf(&conf, `
@@ -186,26 +188,4 @@ func start(t *testing.T, name, dir, addr, conf, program string, args ...string) 
 		}
 	})
 	return s
-}
-
-// freeAddr returns an address on loopback that was free for UDP and TCP just now: the servers can't
-// be given port 0.
-func freeAddr(t *testing.T) string {
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := l.Addr().String()
-		u, err := net.ListenPacket("udp", addr)
-		if err == nil {
-			_ = u.Close()
-		}
-		_ = l.Close()
-		if err == nil {
-			return addr
-		}
-	}
-	t.Fatal("no port is free for both UDP and TCP")
-	return ""
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/miekg/dns"
 	"github.com/rs/zerolog"
 
+	"balefire/replication/porttest"
 	"balefire/zones"
 	"balefire/zones/catalog"
 )
@@ -199,26 +200,6 @@ func startServer(t *testing.T, dir, conf, program string, args ...string) {
 	})
 }
 
-// freeAddr returns an address on loopback that was free for UDP and TCP just now.
-func freeAddr(t *testing.T) string {
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		u, err := net.ListenPacket("udp", l.Addr().String())
-		if err == nil {
-			_ = u.Close()
-		}
-		_ = l.Close()
-		if err == nil {
-			return l.Addr().String()
-		}
-	}
-	t.Fatal("no port is free for both UDP and TCP")
-	return ""
-}
-
 // primary is a server that has zones to be transferred.
 type primary struct {
 	addr string
@@ -227,7 +208,7 @@ type primary struct {
 }
 
 func startPrimary(t *testing.T) *primary {
-	p := &primary{addr: freeAddr(t), has: map[string][]dns.RR{}}
+	p := &primary{addr: porttest.Free(t, "127.0.0.1"), has: map[string][]dns.RR{}}
 	for _, network := range []string{"udp", "tcp"} {
 		up := make(chan struct{})
 		s := &dns.Server{Addr: p.addr, Net: network, Handler: p, NotifyStartedFunc: func() { close(up) }}
@@ -409,7 +390,7 @@ func TestServersHeedOurNotify(t *testing.T) {
 	for _, s := range secondaries {
 		for _, key := range []string{"", "test.key"} {
 			t.Run(s.name+"/"+key, func(t *testing.T) {
-				from, addr, dir := startPrimary(t), freeAddr(t), t.TempDir()
+				from, addr, dir := startPrimary(t), porttest.Free(t, "127.0.0.1"), t.TempDir()
 				from.put(t, apex, hourly(t, apex, 1))
 				startServer(t, dir, s.conf(dir, addr, from.addr, apex, key), s.program, s.args...)
 				awaitSerial(t, addr, apex, 1)
@@ -456,7 +437,7 @@ func TestServersHeedOurCatalogs(t *testing.T) {
 	apex := zones.MustParseName(catalogZone)
 	for _, s := range secondaries[1:] {
 		t.Run(s.name, func(t *testing.T) {
-			from, addr, dir := startPrimary(t), freeAddr(t), t.TempDir()
+			from, addr, dir := startPrimary(t), porttest.Free(t, "127.0.0.1"), t.TempDir()
 			publish := func(serial zones.Serial, members ...catalog.Member) {
 				c, err := catalog.New(apex, members)
 				if err != nil {
@@ -504,7 +485,7 @@ func TestServersHeedOurCatalogs(t *testing.T) {
 
 // What Knot generates as a catalog is read by us.
 func TestKnotsCatalogIsRead(t *testing.T) {
-	addr, dir := freeAddr(t), t.TempDir()
+	addr, dir := porttest.Free(t, "127.0.0.1"), t.TempDir()
 	for _, zone := range []string{"one.test.", "two.test."} {
 		text := fmt.Sprintf("%[1]s 60 SOA ns.%[1]s h.%[1]s 1 2 3 4 5\n%[1]s 60 NS ns.%[1]s\nns.%[1]s 60 A 192.0.2.1\n", zone)
 		if err := os.WriteFile(filepath.Join(dir, zone+"zone"), []byte(text), 0o600); err != nil {

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"balefire/replication/porttest"
+
 	"github.com/miekg/dns"
 )
 
@@ -44,7 +46,7 @@ func startNSD(t *testing.T, zone string) *realPrimary {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, addr := t.TempDir(), freeAddr(t)
+	dir, addr := t.TempDir(), porttest.Free(t, "127.0.0.1")
 	conf := fmt.Sprintf(`
 server:
   ip-address: %[1]s
@@ -78,7 +80,7 @@ func hangUp(t *testing.T, cmd *exec.Cmd) {
 
 // startKnot starts Knot. extra are lines of its zone's template.
 func startKnot(t *testing.T, zone string, extra ...string) *realPrimary {
-	dir, addr := t.TempDir(), freeAddr(t)
+	dir, addr := t.TempDir(), porttest.Free(t, "127.0.0.1")
 	conf := fmt.Sprintf(`
 server:
     rundir: "%[1]s"
@@ -117,7 +119,7 @@ zone:
 }
 
 func startBIND(t *testing.T, zone string) *realPrimary {
-	dir, addr, overTLS := t.TempDir(), freeAddr(t), freeAddr(t)
+	dir, addr, overTLS := t.TempDir(), porttest.Free(t, "127.0.0.1"), porttest.Free(t, "127.0.0.1")
 	_, port, _ := net.SplitHostPort(addr)
 	_, portTLS, _ := net.SplitHostPort(overTLS)
 	conf := fmt.Sprintf(`
@@ -143,7 +145,7 @@ zone "%[4]s" { type primary; file "zone"; allow-update { 127.0.0.1; }; ixfr-from
 }
 
 func startPowerDNS(t *testing.T, zone string) *realPrimary {
-	dir, addr := t.TempDir(), freeAddr(t)
+	dir, addr := t.TempDir(), porttest.Free(t, "127.0.0.1")
 	host, port, _ := net.SplitHostPort(addr)
 	file := writeFile(t, filepath.Join(dir, "zone"), zone)
 	writeFile(t, filepath.Join(dir, "named.conf"), fmt.Sprintf("zone %q { type master; file %q; };\n", strings.TrimSuffix(apexText, "."), file))
@@ -230,26 +232,4 @@ func (p *realPrimary) await(t *testing.T, before uint32) uint32 {
 			t.Fatalf("%s does not serve the zone: %v %v", p.name, err, reply)
 		}
 	}
-}
-
-// freeAddr returns an address on loopback that was free for UDP and TCP just now: the servers can't
-// be given port 0.
-func freeAddr(t *testing.T) string {
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := l.Addr().String()
-		u, err := net.ListenPacket("udp", addr)
-		if err == nil {
-			_ = u.Close()
-		}
-		_ = l.Close()
-		if err == nil {
-			return addr
-		}
-	}
-	t.Fatal("no port is free for both UDP and TCP")
-	return ""
 }

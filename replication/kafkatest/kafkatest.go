@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"balefire/replication/porttest"
 )
 
 // Broker is one Kafka broker, killed when the test ends. Its methods are for the test's goroutine.
@@ -116,12 +118,7 @@ func (b *Broker) Number() int { return b.number }
 
 func freePort(tb testing.TB) string {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
+	_, port, err := net.SplitHostPort(porttest.Free(tb, "127.0.0.1"))
 	if err != nil {
 		tb.Fatal(err)
 	}

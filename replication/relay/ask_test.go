@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"balefire/replication/porttest"
 	"balefire/replication/relay"
 )
 
@@ -24,24 +25,11 @@ func TestAsk(t *testing.T) {
 	}
 }
 
-// closedPort returns an address at which nobody listens.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return l.Addr().String()
-}
-
 // TestAskMovesOn: every way in which a peer does not answer leads to the next, and what all of them said is told.
 func TestAskMovesOn(t *testing.T) {
 	var region trust
 	asking := start(t, &region, "asking", echo)
-	peers := map[string]relay.Peer{"nobody": {ID: "nobody", Address: closedPort(t), Fingerprint: [32]byte{1}}}
+	peers := map[string]relay.Peer{"nobody": {ID: "nobody", Address: porttest.Free(t, "127.0.0.1"), Fingerprint: [32]byte{1}}}
 	panics := func(context.Context, []byte, []byte) ([]byte, relay.Status) { panic("a mistake") }
 	tooLong := func(_ context.Context, _, reply []byte) ([]byte, relay.Status) {
 		return append(reply, make([]byte, relay.MaxReply+1)...), relay.OK

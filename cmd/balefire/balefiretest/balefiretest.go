@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"balefire/replication/porttest"
 )
 
 // Token is the administrator's token of servers that are started without another.
@@ -84,10 +85,10 @@ func Start(t testing.TB, how How) *Server {
 func Launch(t testing.TB, how How) *Server {
 	t.Helper()
 	if len(how.DNS) == 0 {
-		how.DNS = []string{FreeAddr(t, "127.0.0.1")}
+		how.DNS = []string{porttest.Free(t, "127.0.0.1")}
 	}
 	if how.Admin == "" {
-		how.Admin = FreeAddr(t, "127.0.0.1")
+		how.Admin = porttest.Free(t, "127.0.0.1")
 	}
 	s := &Server{
 		How: how, DNS: how.DNS[0], Admin: how.Admin,
@@ -199,32 +200,6 @@ func (s *Server) End(limit time.Duration) error {
 		s.Kill()
 		return errors.New("the server did not end in time")
 	}
-}
-
-// given are the addresses that FreeAddr has given: they may be free still.
-var given sync.Map
-
-// FreeAddr returns HOST:PORT with a port that was free for TCP and UDP.
-func FreeAddr(t testing.TB, host string) string {
-	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := l.Addr().String()
-		u, err := net.ListenPacket("udp", addr)
-		l.Close()
-		if err != nil {
-			continue
-		}
-		u.Close()
-		if _, given := given.LoadOrStore(addr, true); !given {
-			return addr
-		}
-	}
-	t.Fatal("no free port")
-	return ""
 }
 
 // Output is what a process says, which writes it while a test reads it.

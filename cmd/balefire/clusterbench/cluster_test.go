@@ -23,6 +23,7 @@ import (
 
 	"balefire/cmd/balefire/balefiretest"
 	"balefire/replication/mutationlog"
+	"balefire/replication/porttest"
 )
 
 // cluster is a namespace's nodes.
@@ -56,8 +57,8 @@ func newCluster(t *testing.T, partitions int) *cluster {
 func (c *cluster) add(region, group, brokers string, args ...string) *node {
 	c.t.Helper()
 	host := fmt.Sprintf("127.0.%d.1", len(c.nodes)+1)
-	gossip := balefiretest.FreeAddr(c.t, host)
-	args = append(args, "--brokers", brokers, "--gossip-listen", gossip, "--relay-listen", balefiretest.FreeAddr(c.t, host))
+	gossip := porttest.Free(c.t, host)
+	args = append(args, "--brokers", brokers, "--gossip-listen", gossip, "--relay-listen", porttest.Free(c.t, host))
 	if seed, ok := c.seeds[region]; ok {
 		args = append(args, "--gossip-join", seed)
 	} else {
@@ -74,7 +75,7 @@ func (c *cluster) alone(host, region, group string, args ...string) *node {
 	c.t.Helper()
 	id := fmt.Sprintf("n%d", len(c.nodes)+1)
 	n := &node{c: c, id: id, region: region, group: group, how: balefiretest.How{
-		Binary: program, Dir: filepath.Join(c.t.TempDir(), id), DNS: []string{balefiretest.FreeAddr(c.t, host)}, Admin: balefiretest.FreeAddr(c.t, host),
+		Binary: program, Dir: filepath.Join(c.t.TempDir(), id), DNS: []string{porttest.Free(c.t, host)}, Admin: porttest.Free(c.t, host),
 		Args: append([]string{
 			"--namespace", "bench", "--region", region, "--replica-group", group, "--node-id", id, "--partitions", strconv.Itoa(c.partitions),
 			"--store-disk-reserve", "64MiB",

@@ -12,6 +12,7 @@ import (
 	"github.com/miekg/dns"
 
 	"balefire/cmd/balefire/balefiretest"
+	"balefire/replication/porttest"
 )
 
 // startCatalogBIND starts BIND as a consumer of a catalog.
@@ -153,7 +154,7 @@ func TestOtherServersConsumeCatalogs(t *testing.T) {
 func TestOtherServersProduceCatalogs(t *testing.T) {
 	n := startWith(t, balefiretest.How{
 		Args: []string{"--dns-allow-peers", "127.0.0.0/8", "--secondary-min-refresh", "1s", "--secondary-min-retry", "1s"},
-		DNS:  []string{balefiretest.FreeAddr(t, "127.0.0.1")},
+		DNS:  []string{porttest.Free(t, "127.0.0.1")},
 	})
 	key := jsonOf[tsigKey](n, "tsig", "create", "catalogs.example.")
 	zoneText := "@ 60 SOA ns1 host %d 3600 600 86400 60\n@ 60 NS ns1\nns1 60 A 192.0.2.1\n"

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"balefire/cmd/balefire/balefiretest"
+	"balefire/replication/porttest"
 )
 
 // at is where dig and kdig should ask.
@@ -107,9 +108,9 @@ func TestCookies(t *testing.T) {
 // TestAddresses: answers come from the very address that was asked, IPv4 and IPv6.
 func TestAddresses(t *testing.T) {
 	t.Parallel()
-	_, any4, _ := net.SplitHostPort(balefiretest.FreeAddr(t, "0.0.0.0"))
+	_, any4, _ := net.SplitHostPort(porttest.Free(t, "0.0.0.0"))
 	n := startWith(t, balefiretest.How{
-		DNS:  []string{"0.0.0.0:" + any4, balefiretest.FreeAddr(t, "::1"), balefiretest.FreeAddr(t, "127.0.0.3")},
+		DNS:  []string{"0.0.0.0:" + any4, porttest.Free(t, "::1"), porttest.Free(t, "127.0.0.3")},
 		Args: []string{"--sample", sampleZones},
 	})
 	awaitSamples(n)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"balefire/cmd/balefire/balefiretest"
+	"balefire/replication/porttest"
 )
 
 // contractOptions are the flags that the contract names. Each has three values, for the three places to say it.
@@ -95,7 +96,7 @@ func TestServeTakesItsConfiguration(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	data := filepath.Join(dir, "from-file")
-	first, second := balefiretest.FreeAddr(t, "127.0.0.1"), balefiretest.FreeAddr(t, "127.0.0.1")
+	first, second := porttest.Free(t, "127.0.0.1"), porttest.Free(t, "127.0.0.1")
 	config := write(t, dir, "balefire.yaml", fmt.Sprintf(`
 data-dir: %s
 node-id: from-file

@@ -12,12 +12,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"balefire/cmd/balefire/balefiretest"
+	"balefire/replication/porttest"
 )
 
 // TestReadiness: 503 with reasons until the node can answer, 200 from then on. The log is a broker that is not there yet.
 func TestReadiness(t *testing.T) {
 	t.Parallel()
-	broker := balefiretest.FreeAddr(t, "127.0.0.1")
+	broker := porttest.Free(t, "127.0.0.1")
 	n := launchWith(t, balefiretest.How{Args: []string{"--brokers", broker, "--partitions", "3"}})
 	if err := n.Await(time.Minute, "listening", func() bool {
 		c, err := net.Dial("tcp", n.Admin)

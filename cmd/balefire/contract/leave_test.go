@@ -11,6 +11,7 @@ import (
 	"github.com/miekg/dns"
 
 	"balefire/cmd/balefire/balefiretest"
+	"balefire/replication/porttest"
 )
 
 // asker asks for names at a node all the time, and counts what is not answered as it should be.
@@ -80,7 +81,7 @@ func TestLeave(t *testing.T) {
 	t.Parallel()
 	b, s := devBroker(t)
 	const partitions = 6
-	join := balefiretest.FreeAddr(t, "127.0.0.1")
+	join := porttest.Free(t, "127.0.0.1")
 	launch := func(id, gossip string) node {
 		return startWith(t, balefiretest.How{Args: slices.Concat([]string{
 			"--brokers", b.Address(), "--kafka-tls", "--kafka-tls-ca", s.CA, "--kafka-tls-cert", s.Cert, "--kafka-tls-key", s.Key,
@@ -88,7 +89,7 @@ func TestLeave(t *testing.T) {
 		}, relayAt(t))})
 	}
 	first := launch("n1", join)
-	second := launch("n2", balefiretest.FreeAddr(t, "127.0.0.1"))
+	second := launch("n2", porttest.Free(t, "127.0.0.1"))
 	eventually := func(what string, holds func() bool) {
 		t.Helper()
 		if err := first.Await(time.Minute, what, holds); err != nil {

@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/miekg/dns"
+	"balefire/replication/porttest"
 
-	"balefire/cmd/balefire/balefiretest"
+	"github.com/miekg/dns"
 )
 
 // peer is a server of another kind, at an address of loopback. It is told of changes only by NOTIFY: its own interest in the serial comes too late for a test.
@@ -28,7 +28,7 @@ type peer struct {
 }
 
 func newPeer(t *testing.T, name string, key tsigKey, tls bool) *peer {
-	return &peer{name: name, addr: balefiretest.FreeAddr(t, "127.0.0.1"), dir: t.TempDir(), key: key, tls: tls}
+	return &peer{name: name, addr: porttest.Free(t, "127.0.0.1"), dir: t.TempDir(), key: key, tls: tls}
 }
 
 // notice is the term for `--notify`.

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/miekg/dns"
+	"balefire/replication/porttest"
 
-	"balefire/cmd/balefire/balefiretest"
+	"github.com/miekg/dns"
 )
 
 // primary is a server of another kind that a zone comes from, and which says by NOTIFY that the zone has changed.
@@ -95,7 +95,7 @@ func (p *primary) startKnot(t *testing.T, to string) {
 	program, over := "knotd", ""
 	if p.tls {
 		program = knotTLS(t)
-		p.overTLS = balefiretest.FreeAddr(t, "127.0.0.1")
+		p.overTLS = porttest.Free(t, "127.0.0.1")
 		over = fmt.Sprintf("\n    listen-tls: %s\n    cert-file: \"%s/own.crt\"\n    key-file: \"%s/own.key\"", between(p.overTLS, "@"), p.dir, p.dir)
 	}
 	conf := write(t, p.dir, "knot.conf", knotHead(p.peer, over)+fmt.Sprintf(`
@@ -126,7 +126,7 @@ func (p *primary) startBIND(t *testing.T, to string) {
 	_, own := p.hostPort()
 	over := ""
 	if p.tls {
-		p.overTLS = balefiretest.FreeAddr(t, "127.0.0.1")
+		p.overTLS = porttest.Free(t, "127.0.0.1")
 		over = fmt.Sprintf("listen-on %s tls own { 127.0.0.1; };", strings.Replace(p.overTLS, "127.0.0.1:", "port ", 1))
 	}
 	conf := write(t, p.dir, "named.conf", fmt.Sprintf(`

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"balefire/cmd/balefire/balefiretest"
+	"balefire/replication/porttest"
 )
 
 // secretFile makes a secret that keys are sealed under, for nodes with brokers.
@@ -37,7 +37,7 @@ func startRegion(t *testing.T, members []member, args ...string) (nodes []node) 
 	for i, m := range members {
 		gossip := p.join
 		if i > 0 {
-			gossip = balefiretest.FreeAddr(t, "127.0.0.1")
+			gossip = porttest.Free(t, "127.0.0.1")
 		}
 		nodes = append(nodes, p.launch(m.id, gossip, slices.Concat(relayAt(t), args, []string{"--secrets-key-file", secret, "--replica-group", m.group})...))
 		inGroup[m.group]++

@@ -10,6 +10,7 @@ import (
 	"github.com/miekg/dns"
 
 	"balefire/cmd/balefire/balefiretest"
+	"balefire/replication/porttest"
 )
 
 // hiddenPrimary is a server whose zones others fetch, with a key, and at an address that it keeps.
@@ -21,7 +22,7 @@ type hiddenPrimary struct {
 
 func startHidden(t *testing.T) hiddenPrimary {
 	t.Helper()
-	n := startWith(t, balefiretest.How{Args: []string{"--dns-allow-peers", "127.0.0.0/8"}, DNS: []string{balefiretest.FreeAddr(t, "127.0.0.1")}})
+	n := startWith(t, balefiretest.How{Args: []string{"--dns-allow-peers", "127.0.0.0/8"}, DNS: []string{porttest.Free(t, "127.0.0.1")}})
 	p := hiddenPrimary{node: n, key: jsonOf[tsigKey](n, "tsig", "create", "edge.example.")}
 	p.secret = write(t, t.TempDir(), "secret", p.key.Secret+"\n")
 	return p

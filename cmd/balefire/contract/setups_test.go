@@ -28,6 +28,7 @@ import (
 
 	"balefire/cmd/balefire/balefiretest"
 	"balefire/replication/mutationlog"
+	"balefire/replication/porttest"
 )
 
 // health is what /readyz says.
@@ -162,7 +163,7 @@ func TestBrokersRefuse(t *testing.T) {
 	t.Run("nobody is there", func(t *testing.T) {
 		t.Parallel()
 		ends := time.Now().Add(3 * time.Second) // some attempts
-		unready(t, func() bool { return time.Now().After(ends) }, []string{"--brokers", balefiretest.FreeAddr(t, "127.0.0.1")},
+		unready(t, func() bool { return time.Now().After(ends) }, []string{"--brokers", porttest.Free(t, "127.0.0.1")},
 			"no broker can be connected to", "look at brokers")
 	})
 	t.Run("the connection is closed", func(t *testing.T) {
@@ -319,7 +320,7 @@ type pair struct {
 
 func newPair(t *testing.T) *pair {
 	t.Helper()
-	return &pair{t: t, brokers: broker(t).ListenAddrs(), join: balefiretest.FreeAddr(t, "127.0.0.1")}
+	return &pair{t: t, brokers: broker(t).ListenAddrs(), join: porttest.Free(t, "127.0.0.1")}
 }
 
 // launch starts a node, whose gossip is at an address, with more arguments and variables.
@@ -340,7 +341,7 @@ func (p *pair) launch(id, gossip string, args ...string) node {
 }
 
 func relayAt(t *testing.T) []string {
-	return []string{"--relay-listen", balefiretest.FreeAddr(t, "127.0.0.1")}
+	return []string{"--relay-listen", porttest.Free(t, "127.0.0.1")}
 }
 
 // TestNodesDisagree: two nodes of one region that are set up so that they don't fit together.
@@ -408,7 +409,7 @@ func TestNodesDisagree(t *testing.T) {
 			if err := first.AwaitReady(time.Minute); err != nil {
 				t.Fatalf("%v\n%s", err, first.Log())
 			}
-			second := p.launch(c.ids[1], balefiretest.FreeAddr(t, "127.0.0.1"), c.args(t, 1)...)
+			second := p.launch(c.ids[1], porttest.Free(t, "127.0.0.1"), c.args(t, 1)...)
 			for i, n := range []node{first, second} {
 				if c.wanted[i] != nil {
 					n.tells(c.wanted[i]...)

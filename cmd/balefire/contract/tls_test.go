@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"balefire/cmd/balefire/balefiretest"
+	"balefire/replication/porttest"
 )
 
 // issue writes a certificate for a name and its key into a directory, as fullchain.pem and privkey.pem.
@@ -57,7 +58,7 @@ func shownName(t *testing.T, addr string) string {
 // start, and later changes nothing.
 func TestDNSOverTLS(t *testing.T) {
 	t.Parallel()
-	dir, addr := t.TempDir(), balefiretest.FreeAddr(t, "127.0.0.1")
+	dir, addr := t.TempDir(), porttest.Free(t, "127.0.0.1")
 	cert, key := issue(t, dir, "a.example")
 	args := func(cert, key string) []string {
 		return []string{"--dns-tls-listen", addr, "--dns-tls-cert", cert, "--dns-tls-key", key}

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"balefire/cmd/balefire/balefiretest"
+	"balefire/replication/porttest"
 )
 
 // variedZone is what most kinds of records are in, and names that are not what they seem.
@@ -88,7 +88,7 @@ func (n node) sent(form string) int {
 // NOTIFY tells them of, by differences, and have the zone then as it is here.
 func TestOtherServersAsSecondaries(t *testing.T) {
 	const zone, changes, step = "example.org.", 100, 10
-	dir, over := t.TempDir(), balefiretest.FreeAddr(t, "127.0.0.1")
+	dir, over := t.TempDir(), porttest.Free(t, "127.0.0.1")
 	cert, key := issue(t, dir, "primary.test")
 	n := start(t, "--dns-tls-listen", over, "--dns-tls-cert", cert, "--dns-tls-key", key, "--dns-allow-peers", "127.0.0.0/8")
 	hosts := variedZone

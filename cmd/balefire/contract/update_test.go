@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/miekg/dns"
+	"balefire/replication/porttest"
 
-	"balefire/cmd/balefire/balefiretest"
+	"github.com/miekg/dns"
 )
 
 // dnsPatience ends what waits for an answer that never comes.
@@ -210,7 +210,7 @@ func (n node) addresses(name string) string {
 // withTLS starts a server that takes DNS over TLS too, and returns all ways to it.
 func withTLS(t *testing.T) (node, []path) {
 	t.Helper()
-	addr := balefiretest.FreeAddr(t, "127.0.0.1")
+	addr := porttest.Free(t, "127.0.0.1")
 	cert, key := issue(t, t.TempDir(), "ns.example")
 	n := start(t, "--dns-tls-listen", addr, "--dns-tls-cert", cert, "--dns-tls-key", key)
 	return n, []path{{"udp", n.DNS}, {"tcp", n.DNS}, {"tls", addr}}

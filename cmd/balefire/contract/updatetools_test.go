@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"balefire/cmd/balefire/balefiretest"
+	"balefire/replication/porttest"
 )
 
 // background runs a program until the test ends, and shows what it said if that failed.
@@ -73,7 +74,7 @@ func TestToolsForCertificates(t *testing.T) {
 	n.cli("zone", "create", "example.com.", "--ns", "ns1")
 
 	cert, key := issue(t, dir, "localhost")
-	addr := balefiretest.FreeAddr(t, "127.0.0.1")
+	addr := porttest.Free(t, "127.0.0.1")
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		t.Fatal(err)
@@ -195,7 +196,7 @@ func TestToolsForLeases(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := balefiretest.FreeAddr(t, "127.0.0.1")
+	addr := porttest.Free(t, "127.0.0.1")
 	_, d2Port, err := net.SplitHostPort(addr)
 	if err != nil {
 		t.Fatal(err)
