@@ -155,12 +155,7 @@ func TestStagingFails(t *testing.T) {
 	}
 	close(left)
 	r.faults.set(nil, nil)
-	for { // until the import has noticed
-		a := r.call("PUT", url+"?dry_run=true", text)
-		if a.status == http.StatusOK {
-			break
-		}
-	}
+	await(t, "the import has noticed", func() bool { return r.call("PUT", url+"?dry_run=true", text).status == http.StatusOK })
 	if after := r.state(); after != before {
 		t.Errorf("changed to %s", after)
 	}
@@ -210,14 +205,9 @@ func TestOneImportOfAZone(t *testing.T) {
 	if _, err := io.WriteString(send, "@ 60 SOA a. b. 1 1 1 1 1\n"); err != nil {
 		t.Fatal(err)
 	}
-	for { // until the first is in
-		a := r.call("PUT", "/v1/zones/a.example./file", "; nothing\n")
-		if a.status == http.StatusConflict && a.header.Get("Retry-After") != "" {
-			break
-		}
-		if a.status != http.StatusUnprocessableEntity && a.status != http.StatusServiceUnavailable {
-			t.Fatalf("%d %s", a.status, a.body)
-		}
+	await(t, "the first is in", func() bool { return len(r.server.imports.free) == 1 })
+	if a := r.call("PUT", "/v1/zones/a.example./file", "; nothing\n"); a.status != http.StatusConflict || a.header.Get("Retry-After") == "" {
+		t.Errorf("the same zone: %d %s", a.status, a.body)
 	}
 	if a := r.call("PUT", "/v1/zones/b.example./file", "; nothing\n"); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
 		t.Errorf("another zone: %d %s", a.status, a.body)

@@ -137,14 +137,24 @@ func startNode(t *testing.T) *replication.Node {
 		}
 	})
 	// Ready speaks of the partitions that were taken so far; a test may be about any.
-	for ready, reasons := node.Ready(); !ready || !node.HoldsAll(); ready, reasons = node.Ready() {
+	await(t, "the node is ready", func() bool { ready, _ := node.Ready(); return ready && node.HoldsAll() })
+	return node
+}
+
+// await waits until something holds that nothing tells of.
+func await(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	late := time.NewTimer(2 * time.Minute)
+	defer late.Stop()
+	for !holds() {
 		select {
-		case <-time.After(5 * time.Millisecond):
-		case <-t.Context().Done():
-			t.Fatal(reasons)
+		case <-tick.C:
+		case <-late.C:
+			t.Fatalf("waited in vain until %s", what)
 		}
 	}
-	return node
 }
 
 // newRigOver is newRig before a node that there is already.
