@@ -99,16 +99,16 @@ func (r *replica) sawEnd(end int64) {
 // halt stops applying for good. What the partition holds is still answered from.
 func (r *replica) halt(err error) {
 	err = fmt.Errorf("partition %d: %w: %w", r.number, ErrHalted, err)
+	if fault := r.node.log.Status().Fault; fault != nil && errors.Is(err, fault) {
+		r.node.alarmOfLog.Do(func() { r.node.alarm(-1, "", fault) }) // it is one, however many partitions it stops
+	} else {
+		r.node.alarm(r.number, "", err)
+	}
 	r.mu.Lock()
 	r.halted, r.trouble = err, err
 	r.mu.Unlock()
 	r.settle.Do(func() { close(r.settled) })
 	r.waiters.fail(err)
-	if fault := r.node.log.Status().Fault; fault != nil && errors.Is(err, fault) {
-		r.node.alarmOfLog.Do(func() { r.node.alarm(-1, "", fault) }) // it is one, however many partitions it stops
-		return
-	}
-	r.node.alarm(r.number, "", err)
 }
 
 // setTrouble notes what is in the way, or that nothing is, and reports whether it is new.

@@ -274,8 +274,8 @@ func TestBackupsAreMade(t *testing.T) {
 	eventually(t, n, "backed up", func() bool { m, _, _ := count(); return m == 1 })
 	_, _, first := count()
 	for i := range 6 {
-		do(t, n, storetest.Put(apex, storetest.Set(fmt.Sprintf("a%d.%s", i, apex), 60, zones.TypeA, "192.0.2.1")))
 		_, _, before := count()
+		do(t, n, storetest.Put(apex, storetest.Set(fmt.Sprintf("a%d.%s", i, apex), 60, zones.TypeA, "192.0.2.1")))
 		eventually(t, n, "backed up again", func() bool { _, _, newest := count(); return newest != before })
 	}
 	// Of the other partitions, which nothing was written to, there is none; and nothing is there that no manifest names.

@@ -12,10 +12,7 @@ import (
 // publish publishes a change set without waiting for it as one who is told of it does, which would count as an answer.
 func publish(t *testing.T, n *Node, cs *zones.ChangeSet) store.Position {
 	t.Helper()
-	pos, err := n.Publish(deadline(t), newID(cs))
-	if err != nil {
-		t.Fatal(err)
-	}
+	pos := published(t, n, cs)
 	eventually(t, n, "applied", func() bool { return n.replica(pos.Partition).applied().Offset >= pos.Offset })
 	return pos
 }

@@ -72,7 +72,7 @@ func TestControlTopicChangesNoOutcome(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	n.Log().PutControl(ctx, "namespace", value) // read back or not, the log is at fault from then on
 	eventually(t, n, "at fault", func() bool { return n.Log().Status().Fault != nil })

@@ -76,10 +76,7 @@ func newID(cs *zones.ChangeSet) *zones.ChangeSet {
 // do publishes a change set and waits for its outcome.
 func do(t *testing.T, n *Node, cs *zones.ChangeSet) store.Outcome {
 	t.Helper()
-	pos, err := n.Publish(deadline(t), newID(cs))
-	if err != nil {
-		t.Fatal(err)
-	}
+	pos := published(t, n, cs)
 	o, err := n.Wait(deadline(t), pos, ThisNode)
 	if err != nil {
 		t.Fatal(err)
@@ -88,6 +85,21 @@ func do(t *testing.T, n *Node, cs *zones.ChangeSet) store.Outcome {
 		t.Fatalf("outcome %+v of another change set than %s at %s", o, cs.ID, pos)
 	}
 	return o
+}
+
+// published publishes a change set. A node that was started just now may refuse it, until its copy is known to be of this log.
+func published(t *testing.T, n *Node, cs *zones.ChangeSet) store.Position {
+	t.Helper()
+	newID(cs)
+	for ctx := deadline(t); ; {
+		pos, err := n.Publish(ctx, cs)
+		if err == nil {
+			return pos
+		}
+		if !errors.Is(err, mutationlog.ErrRefused) || !n.sleep(ctx, 20*time.Millisecond) {
+			t.Fatal(err)
+		}
+	}
 }
 
 func serves(t *testing.T, n *Node, name string) bool {
@@ -447,6 +459,7 @@ func TestLogIsTrimmedBelowTwoSnapshots(t *testing.T) {
 	// A lost copy comes back from a snapshot and the rest of the log.
 	o.TrimInterval = time.Hour
 	n = ready(t, start(t, o))
+	eventually(t, n, "the log is there", func() bool { return n.Log().Status().Established })
 	if begin := start0(); begin > kept[1] {
 		t.Fatalf("the log begins at %d, the snapshots are at %v", begin, kept)
 	}

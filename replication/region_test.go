@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -80,6 +81,15 @@ func (g *testRegion) resolve(n *Node, qname string) (rcode answer.RCode, records
 	return a.RCode, len(a.Section(answer.SectionAnswer)), err
 }
 
+// insist is resolve, again while it takes too long: on a busy machine that is no fault.
+func (g *testRegion) insist(n *Node, qname string) (rcode answer.RCode, records int, err error) {
+	for late := time.Now().Add(patience); ; {
+		if rcode, records, err = g.resolve(n, qname); !errors.Is(err, context.DeadlineExceeded) || time.Now().After(late) {
+			return rcode, records, err
+		}
+	}
+}
+
 // everywhere waits until every node answers for a name, and reports how many do so from another node's copy.
 func (g *testRegion) everywhere(qname string) (asked int) {
 	g.t.Helper()
@@ -154,10 +164,10 @@ func TestRegionSharesPartitions(t *testing.T) {
 	g.write(b, storetest.Create("late.test.", storetest.Set("www.late.test.", 60, zones.TypeA, "192.0.2.1")))
 	g.everywhere("www.late.test.")
 	for _, n := range g.nodes {
-		if rcode, _, err := g.resolve(n, "nowhere.example."); err != nil || rcode != refused {
+		if rcode, _, err := g.insist(n, "nowhere.example."); err != nil || rcode != refused {
 			t.Errorf("a name in no zone: %v, %v", rcode, err)
 		}
-		if rcode, _, err := g.resolve(n, "gone.late.test."); err != nil || rcode != answer.NXDomain {
+		if rcode, _, err := g.insist(n, "gone.late.test."); err != nil || rcode != answer.NXDomain {
 			t.Errorf("a name that does not exist: %v, %v", rcode, err)
 		}
 	}
@@ -222,10 +232,10 @@ func TestRegionWithTwoGroups(t *testing.T) {
 	for i := range 6 {
 		g.everywhere(fmt.Sprintf("www.z%d.test.", i))
 	}
-	reached, err := a.Reached(deadline(t), store.Position{Partition: 0, Offset: 0})
-	if err != nil || len(reached) != 2 {
-		t.Errorf("reached %+v, %v", reached, err)
-	}
+	eventually(t, a, "both groups are known to have reached the first record", func() bool {
+		reached, err := a.Reached(deadline(t), store.Position{Partition: 0, Offset: 0})
+		return err == nil && len(reached) == 2
+	})
 	status := a.ClusterStatus(deadline(t))
 	if len(status.Nodes) != 4 || len(status.Groups) != 2 {
 		t.Errorf("status %+v", status)
@@ -252,7 +262,7 @@ func TestRegionAsksTheLost(t *testing.T) {
 	}
 	eventually(t, asker, "the holder is lost", func() bool { return !asker.region.gossip.Map().Peer(holder.opts.NodeID).Alive })
 	for range 20 {
-		rcode, records, err := g.resolve(asker, "www.lost.test.")
+		rcode, records, err := g.insist(asker, "www.lost.test.")
 		if err != nil || rcode != answer.NoError || records != 1 {
 			t.Fatalf("%v with %d records, %v", rcode, records, err)
 		}
@@ -290,7 +300,7 @@ func TestRegionHandsOver(t *testing.T) {
 				rcode, records, err := g.resolve(order[0], qname)
 				if err != nil { // a resolver asks the next server
 					again.Add(1)
-					rcode, records, err = g.resolve(order[1], qname)
+					rcode, records, err = g.insist(order[1], qname)
 				}
 				if err != nil || rcode != answer.NoError || records != 1 {
 					t.Errorf("%s: %v, %d records, %v", qname, rcode, records, err)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,15 +19,18 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// fake starts a broker in memory.
-func fake(t *testing.T, protocol string) (*backend, *kfake.Cluster) {
+// patient is a session that does not end because the machine is busy.
+const patient = 45 * time.Second
+
+// fake starts a broker in memory, whose members may be silent for as long as a session.
+func fake(t *testing.T, protocol string, session time.Duration) (*backend, *kfake.Cluster) {
 	t.Helper()
 	network := new(kfake.VirtualNetwork)
 	l := &line{next: network.DialContext}
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(9092), kfake.ListenFn(network.Listen),
 		kfake.GroupMinSessionTimeout(100*time.Millisecond),
 		kfake.BrokerConfigs(map[string]string{
-			"group.consumer.session.timeout.ms":    "3000",
+			"group.consumer.session.timeout.ms":    strconv.FormatInt(session.Milliseconds(), 10),
 			"group.consumer.heartbeat.interval.ms": "200",
 		}))
 	if err != nil {
@@ -38,7 +42,7 @@ func fake(t *testing.T, protocol string) (*backend, *kfake.Cluster) {
 		dial:     l.dial,
 		stop:     func() { l.cut(true) },
 		start:    func() { l.cut(false) },
-		protocol: protocol, session: 3 * time.Second, patience: time.Minute,
+		protocol: protocol, session: session, patience: time.Minute,
 	}, cluster
 }
 
@@ -48,7 +52,11 @@ func TestFakeBrokers(t *testing.T) {
 			for name, test := range suiteOf(protocol) {
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
-					b, _ := fake(t, protocol)
+					session := patient
+					if name == "MemberGone" {
+						session = 3 * time.Second // which is waited for
+					}
+					b, _ := fake(t, protocol, session)
 					test(t, b)
 				})
 			}
@@ -113,7 +121,7 @@ func TestWithoutBrokers(t *testing.T) {
 
 // Two processes with one id: the first is put out, says so, and does not come back at once.
 func TestTwoWithOneID(t *testing.T) {
-	b, cluster := fake(t, Classic)
+	b, cluster := fake(t, Classic, patient)
 	topic := b.topic(t)
 	var joins atomic.Int32
 	cluster.ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -165,7 +173,7 @@ func TestTwoWithOneID(t *testing.T) {
 
 // Whoever was put out of the group comes back after a while, and then it is the other's turn to say so.
 func TestFencedComesBack(t *testing.T) {
-	b, _ := fake(t, Classic)
+	b, _ := fake(t, Classic, patient)
 	topic := b.topic(t)
 	first := b.joinWith(t, topic, "one", func(o *Options) { o.fencedWait = 500 * time.Millisecond })
 	b.spread(t, first)
@@ -177,7 +185,7 @@ func TestFencedComesBack(t *testing.T) {
 
 // A group that is of another protocol says so, and what to do.
 func TestAnotherProtocolIsAFault(t *testing.T) {
-	b, _ := fake(t, Classic)
+	b, _ := fake(t, Classic, patient)
 	topic := b.topic(t)
 	client, err := kgo.NewClient(append(slices.Clone(b.client), kgo.ConsumerGroup(b.group(topic)), kgo.ConsumeTopics(topic),
 		kgo.Balancers(kgo.RangeBalancer()))...)
@@ -200,7 +208,7 @@ func TestAnotherProtocolIsAFault(t *testing.T) {
 
 // Brokers without KIP-848 are spoken to by the classic protocol.
 func TestOlderBrokers(t *testing.T) {
-	b, cluster := fake(t, Consumer)
+	b, cluster := fake(t, Consumer, patient)
 	cluster.ControlKey(int16(kmsg.ConsumerGroupHeartbeat), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		response := r.ResponseKind().(*kmsg.ConsumerGroupHeartbeatResponse)
@@ -217,7 +225,7 @@ func TestOlderBrokers(t *testing.T) {
 
 // Nothing is ever fetched.
 func TestNothingIsFetched(t *testing.T) {
-	b, cluster := fake(t, Classic)
+	b, cluster := fake(t, Classic, patient)
 	topic := b.topic(t)
 	var fetched atomic.Int32
 	for _, key := range []kmsg.Key{kmsg.Fetch, kmsg.ListOffsets} {

@@ -89,7 +89,7 @@ func TestLoopback(t *testing.T) {
 	start := func(id string, join ...string) *Gossip {
 		g, err := Start(Options{
 			Member: Member{ID: id, Region: "r", Group: "g", Relay: "127.0.0.1:1", Fingerprint: [32]byte{1}}, Namespace: "n",
-			Listen: "localhost:0", Join: join, Key: make([]byte, 32), Timings: Fast(),
+			Listen: "localhost:0", Join: join, Key: make([]byte, 32), Timings: LAN(),
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -122,15 +122,18 @@ func (l *Log) keepCatalog(ctx context.Context, found topics) {
 	}
 	known := l.CatalogID()
 	if err == nil && catalog.id != known {
-		if known != ([16]byte{}) {
+		replaced := known != ([16]byte{})
+		if replaced {
 			l.log.Warn().Str("topic", l.catalogs).Msg("the topic was replaced; it is read from its beginning")
 			// The client never takes up a topic's new id by itself.
 			l.client.PurgeTopicsFromClient(l.catalogs)
-			l.consumer.failTopic(l.catalogs, ErrReplaced)
 		}
 		l.mu.Lock()
 		l.catalogID, l.catalogSeen = catalog.id, false
 		l.mu.Unlock()
+		if replaced { // whoever reads is told when it can read on
+			l.consumer.failTopic(l.catalogs, ErrReplaced)
+		}
 	}
 	l.complainOfCatalog(ctx, catalog, err)
 }

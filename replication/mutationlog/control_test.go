@@ -71,7 +71,7 @@ func (c *cluster) options(t *testing.T, node string) Options {
 	t.Helper()
 	return Options{
 		Namespace: "test", Brokers: []string{"127.0.0.1:9092"}, Partitions: 4, CacheFile: filepath.Join(t.TempDir(), node+".json"),
-		DeliveryTimeout: 2 * time.Second, Logger: zerolog.Nop(), Client: []kgo.Opt{kgo.Dialer(c.dial)},
+		DeliveryTimeout: 20 * time.Second, Logger: zerolog.Nop(), Client: []kgo.Opt{kgo.Dialer(c.dial)},
 		watch: 2 * metadataAge,
 	}
 }
@@ -304,7 +304,9 @@ func waitForFault(t *testing.T, l *Log) {
 
 func TestPublishTellsRefusedFromUnknown(t *testing.T) {
 	c := newCluster(t)
-	l := open(t, c.options(t, "node"))
+	opts := c.options(t, "node")
+	opts.DeliveryTimeout = 2 * time.Second // it is waited for
+	l := open(t, opts)
 	publish(t, l, 0, "in")
 	c.setAway(true)
 	// Nobody knows yet that the connection is gone: the record may have been on it.
@@ -346,10 +348,14 @@ func TestPublishTellsRefusedFromUnknown(t *testing.T) {
 		defer close(answered)
 		return nil, errors.New("the connection breaks"), true
 	})
-	slow, cancelSlow := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	slow, cancelSlow := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancelSlow()
 	offset, err := l.Publish(slow, 0, nil, []byte("lost answer"))
-	<-answered
+	select {
+	case <-answered:
+	case <-deadline(t).Done():
+		t.Fatal("it was not sent")
+	}
 	if err != nil && !errors.Is(err, ErrUnknown) {
 		t.Fatalf("without an answer: %d, %v", offset, err)
 	}

@@ -70,9 +70,13 @@ func TestKafka(t *testing.T) {
 			}
 		}
 		var about []string
-		for _, c := range l.Status().Complaints {
-			about = append(about, c.Topic+" "+c.Setting)
-		}
+		await(t, l, "what is unsafe about each topic", func() bool { // the catalog's settings may be known at the next look only
+			about = nil
+			for _, c := range l.Status().Complaints {
+				about = append(about, c.Topic+" "+c.Setting)
+			}
+			return len(about) == 6
+		})
 		// One broker can't do better, and that is said.
 		want := "[real.mutations replication factor real.mutations min.insync.replicas real.control replication factor real.control min.insync.replicas " +
 			"real.catalog replication factor real.catalog min.insync.replicas]"

@@ -156,11 +156,13 @@ func TestAskHedges(t *testing.T) {
 	asking := start(t, &region, "asking", echo)
 	asked := make(chan struct{}, 100)
 	peers := []relay.Peer{peerOf("stuck", start(t, &region, "stuck", stuck(asked))), peerOf("good", start(t, &region, "good", echo))}
-	out, from, err := asking.Ask(minute(t), peers, []byte("hello"), nil)
-	if err != nil || from != "good" || string(out) != "HELLO" {
-		t.Fatalf("%q from %q, %v", out, from, err)
+	for first := true; first || len(asked) == 0; first = false { // until the silent one was the first to be asked
+		out, from, err := asking.Ask(minute(t), peers, []byte("hello"), nil)
+		if err != nil || from != "good" || string(out) != "HELLO" {
+			t.Fatalf("%q from %q, %v", out, from, err)
+		}
 	}
-	<-asked // it was the first
+	before := len(asked)
 	// From now on it is known that the other is faster.
 	const more = 20
 	for range more {
@@ -168,7 +170,7 @@ func TestAskHedges(t *testing.T) {
 			t.Fatalf("from %q, %v", from, err)
 		}
 	}
-	if n := len(asked); n >= more { // a hedge or two may have come to it
+	if n := len(asked) - before; n >= more { // a hedge or two may have come to it
 		t.Errorf("the silent peer was asked %d times more", n)
 	}
 }
@@ -210,10 +212,9 @@ func TestABrokenConnectionFailsAll(t *testing.T) {
 func TestARestartedPeerIsFound(t *testing.T) {
 	var region trust
 	asking := start(t, &region, "asking", echo)
-	address := "127.0.0.1:0"
+	address := porttest.Free(t, "127.0.0.1")
 	for range 3 {
 		peer := start(t, &region, "peer", echo, func(o *relay.Options) { o.Listen = address })
-		address = peer.Addr().String()
 		if _, _, err := asking.Ask(minute(t), []relay.Peer{peerOf("peer", peer)}, nil, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -317,9 +318,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 		}
 	}
 	asks.Wait()
-	if left := running(); len(left) > 0 {
-		t.Errorf("%d goroutines are left:\n%s", len(left), strings.Join(left, "\n\n"))
-	}
+	nothingRuns(t)
 	if err := a.Close(); err != nil {
 		t.Errorf("closed twice: %v", err)
 	}

@@ -84,9 +84,13 @@ type frameReader struct {
 }
 
 const (
-	readBuffer   = 16 << 10
+	readBuffer = 16 << 10
+	keepBuffer = 64 << 10 // octets of a buffer that are kept for the next frame
+)
+
+var (
 	frameTimeout = 5 * time.Second // for a frame to arrive that has begun
-	keepBuffer   = 64 << 10        // octets of a buffer that are kept for the next frame
+	writeTimeout = 2 * time.Second // for the peer to take what is written at once
 )
 
 func newFrameReader(conn net.Conn, requests bool, idle time.Duration) *frameReader {
@@ -184,10 +188,7 @@ type frameWriter struct {
 	closed bool
 }
 
-const (
-	maxWaiting   = 1 << 20         // octets that wait to be written
-	writeTimeout = 2 * time.Second // for the peer to take what is written at once
-)
+const maxWaiting = 1 << 20 // octets that wait to be written
 
 func newFrameWriter(conn net.Conn) *frameWriter {
 	w := &frameWriter{conn: conn}

@@ -9,7 +9,7 @@ import (
 )
 
 // handshakeTimeout is how long a connection has to show a certificate.
-const handshakeTimeout = 3 * time.Second
+var handshakeTimeout = 3 * time.Second
 
 // accept takes connections until the listener is closed.
 func (r *Relay) accept() {

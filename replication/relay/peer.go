@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -13,10 +14,13 @@ import (
 	"time"
 )
 
+// dialTimeout is how long a peer has to take a connection, and to show that it is one. It is a variable for tests, as the other time-outs
+// are: a busy machine's pause is not a peer's.
+var dialTimeout = time.Second
+
 const (
-	dialTimeout = time.Second
-	minBackoff  = 50 * time.Millisecond
-	maxBackoff  = 2 * time.Second
+	minBackoff = 50 * time.Millisecond
+	maxBackoff = 2 * time.Second
 	// steady is how long a connection must have been of use for the next one not to be put off.
 	steady = time.Second
 	// staleAfter is how long a connection that nothing was sent on is taken for good. The server closes it
@@ -273,7 +277,7 @@ func (p *peer) connect() {
 	if p.link == l { // otherwise it was stale, and there may be another by now
 		p.link = nil
 	}
-	if time.Since(began) < steady {
+	if time.Since(began) < steady && !errors.Is(err, errStale) {
 		p.putOff()
 	} else {
 		p.backoff = 0

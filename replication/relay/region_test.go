@@ -111,6 +111,22 @@ func running() (stacks []string) {
 	return stacks
 }
 
+// nothingRuns waits for the last goroutines to return, which may be after they have said that they are done.
+func nothingRuns(t *testing.T) {
+	t.Helper()
+	for ctx := minute(t); ; {
+		left := running()
+		if len(left) == 0 {
+			return
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatalf("%d goroutines are left:\n%s", len(left), strings.Join(left, "\n\n"))
+		}
+	}
+}
+
 // metric returns a metric's value, that with the given value of its label where it has one.
 func metric(t *testing.T, from prometheus.Gatherer, name, label string) float64 {
 	t.Helper()

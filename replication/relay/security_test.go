@@ -148,8 +148,12 @@ func TestOnlyNodesAreServed(t *testing.T) {
 		}
 	})
 	for _, reason := range []string{"handshake", "stranger"} {
-		if metric(t, registry, "balefire_relay_refused_total", reason) == 0 {
-			t.Errorf("no refusal for %q is counted", reason)
+		for ctx := minute(t); metric(t, registry, "balefire_relay_refused_total", reason) == 0; { // which is after who is refused has heard of it
+			select {
+			case <-time.After(10 * time.Millisecond):
+			case <-ctx.Done():
+				t.Fatalf("no refusal for %q is counted", reason)
+			}
 		}
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"balefire/replication/porttest"
 )
 
 // Credentials of the server, which Start also puts into the test's environment.
@@ -34,12 +36,7 @@ const patience = 5 * time.Minute
 // Start starts a server with one bucket, named "bucket", and waits until it answers.
 func Start(tb testing.TB) *Server {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	l.Close()
+	_, port, err := net.SplitHostPort(porttest.Free(tb, "127.0.0.1"))
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -232,7 +232,7 @@ func TestManyAdditions(t *testing.T) {
 	if rej != nil || r.Zone.Records != 2+3999 {
 		t.Fatalf("%v, %d records", rej, r.Zone.Records)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("it took %v", took)
 	}
 }

@@ -270,7 +270,7 @@ func FuzzCondition(f *testing.F) {
 		if err == nil {
 			_, _ = c.Holds(s)
 		}
-		if took := time.Since(began); took > time.Second {
+		if took := time.Since(began); took > 30*time.Second {
 			t.Errorf("%q took %v", text, took)
 		}
 	})
