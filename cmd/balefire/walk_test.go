@@ -123,7 +123,7 @@ func (n *node) cli(t *testing.T, dir string, args ...string) string {
 // tool runs a program that is no part of this one, which must succeed, and returns what it printed.
 func tool(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	var out, errOut bytes.Buffer
@@ -138,7 +138,7 @@ func tool(t *testing.T, name string, args ...string) string {
 func (n *node) dig(t *testing.T, args ...string) []string {
 	t.Helper()
 	host, port, _ := strings.Cut(n.dns, ":")
-	out := tool(t, "dig", append([]string{"@" + host, "-p", port, "+short", "+time=2", "+tries=2"}, args...)...)
+	out := tool(t, "dig", append([]string{"@" + host, "-p", port, "+short", "+time=5", "+tries=3"}, args...)...)
 	return slices.Sorted(strings.Lines(out))
 }
 
