@@ -120,6 +120,20 @@ func (n *node) cli(t *testing.T, dir string, args ...string) string {
 	return out
 }
 
+// importRoot imports the root zone and returns what that printed. It tries again while nothing was changed: on a busy machine the log is slow.
+func (n *node) importRoot(t *testing.T, dir string) string {
+	t.Helper()
+	args := []string{"zone", "import", rootZone, "--origin", ".", "--server", "http://" + n.admin, "--data-dir", dir}
+	code, out, errOut := runCLI(t, args...)
+	for tries := 0; tries < 5 && code != exitOK && strings.Contains(out+errOut, "nothing was changed: the log does not acknowledge"); tries++ {
+		code, out, errOut = runCLI(t, args...)
+	}
+	if code != exitOK {
+		t.Fatalf("import of the root zone: exit %d\n%s%s", code, out, errOut)
+	}
+	return out
+}
+
 // tool runs a program that is no part of this one, which must succeed, and returns what it printed.
 func tool(t *testing.T, name string, args ...string) string {
 	t.Helper()
@@ -167,10 +181,10 @@ func TestWalk(t *testing.T) {
 		t.Errorf("record list:\n%s", out)
 	}
 
-	if out := n.cli(t, dir, "zone", "import", rootZone, "--origin", "."); !strings.Contains(out, ".: created, serial 2017082100, 22772 records") {
+	if out := n.importRoot(t, dir); !strings.Contains(out, ".: created, serial 2017082100, 22772 records") {
 		t.Errorf("import: %s", out)
 	}
-	if out := n.cli(t, dir, "zone", "import", rootZone, "--origin", "."); !strings.Contains(out, "unchanged") {
+	if out := n.importRoot(t, dir); !strings.Contains(out, "unchanged") {
 		t.Errorf("second import: %s", out)
 	}
 	if out := n.cli(t, dir, "zone", "diff", ".", rootZone, "--origin", "."); out != "" {
