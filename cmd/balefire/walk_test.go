@@ -67,6 +67,14 @@ func startNode(t *testing.T, dir string, args ...string) *node {
 	if n.dns == "" || n.admin == "" {
 		t.Fatalf("did not say where it listens: DNS %q, admin %q", n.dns, n.admin)
 	}
+	until(t, "the node is ready", func() bool { // on a busy machine it says so before
+		res, err := http.Get("http://" + n.admin + "/readyz")
+		if err != nil {
+			return false
+		}
+		res.Body.Close()
+		return res.StatusCode == http.StatusOK
+	})
 	return n
 }
 
