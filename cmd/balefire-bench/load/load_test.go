@@ -247,7 +247,7 @@ func TestStreams(t *testing.T) {
 	for name, most := range map[string]int{"kept": 0, "ended after 20 answers": 20} {
 		for secure, server := range map[bool]func(*testing.T, int) netip.AddrPort{false: tcpServer, true: tlsServer} {
 			t.Run(fmt.Sprintf("%s, TLS %v", name, secure), func(t *testing.T) {
-				got, err := TCP{Server: server(t, most), TLS: secure, Queries: [][]byte{query}, Connections: 3, Window: 8, Length: 300 * time.Millisecond, CPU: -1}.Run()
+				got, err := TCP{Server: server(t, most), TLS: secure, Queries: [][]byte{query}, Connections: 3, Window: 8, Length: 300 * time.Millisecond, CPU: -1, Patient: 30 * time.Second}.Run()
 				if err != nil {
 					t.Fatal(err)
 				}
