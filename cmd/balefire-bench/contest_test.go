@@ -128,7 +128,7 @@ func TestAwait(t *testing.T) {
 	}
 	conn.Close()
 	done.Wait()
-	if asked["a.test."] != 3 || asked["b.test."] != 6 {
+	if asked["a.test."] < 3 || asked["b.test."] < 6 { // more when an answer is slow
 		t.Errorf("asked %v, want each until it is answered", asked)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

@@ -52,7 +52,7 @@ func TestField(t *testing.T) {
 // TestGroupUsage has a shell and a child burn time, and wants what both have used.
 func TestGroupUsage(t *testing.T) {
 	// Each says when it has used several hundredths of a second, which is what the kernel counts in.
-	const burn = `burn() { i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; echo done; exec sleep 1000; }; burn & echo $!; burn`
+	const burn = `burn() { i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; echo done; exec sleep 1000; }; burn & echo pid $!; burn`
 	cmd := exec.Command("sh", "-c", burn)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
@@ -68,10 +68,17 @@ func TestGroupUsage(t *testing.T) {
 		}
 		_ = cmd.Wait() // killed
 	})
-	var child int
-	var done [2]string
-	if _, err := fmt.Fscan(out, &child, &done[0], &done[1]); err != nil {
-		t.Fatal(err)
+	child := 0
+	for done := 0; child == 0 || done < 2; { // in any order
+		var word string
+		if _, err := fmt.Fscan(out, &word); err != nil {
+			t.Fatal(err)
+		}
+		if word == "done" {
+			done++
+		} else if _, err := fmt.Fscan(out, &child); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var sum time.Duration
 	for _, pid := range []int{cmd.Process.Pid, child} {

@@ -13,7 +13,7 @@ import (
 const (
 	// lockPatience is how long a node waits for the one before it to end: a process that was killed keeps its locks
 	// until the kernel has taken its memory apart.
-	lockPatience = 3 * time.Second
+	lockPatience = 10 * time.Second
 	lockPoll     = 10 * time.Millisecond
 )
 

@@ -39,9 +39,9 @@ func newProgress(w io.Writer, files []string) *progress {
 		tick := time.NewTicker(progressEvery)
 		defer tick.Stop()
 		for {
+			p.draw()
 			select {
 			case <-tick.C:
-				p.draw()
 			case <-p.stop:
 				return
 			}

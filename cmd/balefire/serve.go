@@ -216,7 +216,11 @@ func serve(ctx context.Context, cfg *Config, sample string, out io.Writer, logge
 	work.Go(func() { keepPace(working, cfg.Store.HotZones, node.Store().WriteBuffers) })
 	work.Go(func() { view.tellReadiness(working) })
 
-	waitUntilReady(ctx, node, logger)
+	stuck := stuckPatience
+	if sample != "" {
+		stuck = readyPatience // a node that is not ready takes no zones
+	}
+	waitUntilReady(ctx, node, stuck, logger)
 	manager := newSupervisor()
 	manager.tell("READY=1")
 	if len(cfg.DNS.TLS.Listen) > 0 {
@@ -372,13 +376,13 @@ func dnsSettings(cfg *Config, secrets [][16]byte) dnsserver.Settings {
 // readyPoll is how often a node that starts is asked whether it is ready.
 const readyPoll = 5 * time.Millisecond
 
-// waitUntilReady returns when the node is ready, nothing goes on any more, or patience ends.
-func waitUntilReady(ctx context.Context, node *replication.Node, logger zerolog.Logger) {
+// waitUntilReady returns when the node is ready, what is in the way has stayed the same for the time given, or patience ends.
+func waitUntilReady(ctx context.Context, node *replication.Node, patience time.Duration, logger zerolog.Logger) {
 	ctx, cancel := context.WithTimeout(ctx, readyPatience)
 	defer cancel()
 	tick := time.NewTicker(readyPoll)
 	defer tick.Stop()
-	stuck := time.NewTimer(stuckPatience)
+	stuck := time.NewTimer(patience)
 	defer stuck.Stop()
 	var before []string
 	for {
@@ -388,7 +392,7 @@ func waitUntilReady(ctx context.Context, node *replication.Node, logger zerolog.
 		}
 		if !slices.Equal(reasons, before) {
 			before = reasons
-			stuck.Reset(stuckPatience)
+			stuck.Reset(patience)
 		}
 		select {
 		case <-tick.C:

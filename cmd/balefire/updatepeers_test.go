@@ -269,9 +269,8 @@ func sendMessages(t *testing.T, server, addr string) map[int]string {
 		if strings.HasPrefix(c.exception(server), "ends:") {
 			continue
 		}
-		client := dns.Client{Net: []string{"udp", "tcp"}[i%2], Timeout: 20 * time.Second}
 		m := asMessage(t, c.message, caseApex(i, "message"))
-		reply, _, err := client.Exchange(m, addr)
+		reply, _, err := update([]string{"udp", "tcp"}[i%2], addr, m)
 		if err != nil {
 			t.Errorf("%s: %v\n%s", server, err, m)
 			return nil

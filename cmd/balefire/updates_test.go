@@ -129,6 +129,22 @@ func exchange(t *testing.T, network, addr string, m *dns.Msg) *dns.Msg {
 	return reply
 }
 
+// update sends an update, and sends it again while the answer is SERVFAIL after the time that an update may take: on a busy machine that is not
+// enough. Again is whether it did, so that one before may have been done.
+func update(network, addr string, m *dns.Msg) (reply *dns.Msg, again bool, err error) {
+	client := dns.Client{Net: network, Timeout: 20 * time.Second}
+	for range 10 {
+		var took time.Duration
+		reply, took, err = client.Exchange(m, addr)
+		if err != nil || reply.Rcode != dns.RcodeServerFailure || took < 4*time.Second {
+			break
+		}
+		again = true
+		m.Id = dns.Id()
+	}
+	return reply, again, err
+}
+
 // insert makes an update that adds a record; without may, if the name is not in use.
 func insert(t *testing.T, apex, text string, may bool) *dns.Msg {
 	t.Helper()
@@ -168,13 +184,17 @@ func TestUpdateOverTheRelay(t *testing.T) {
 	join = append(join, gossip)
 	two := startUpdated(t, options("two", "127.0.0.1:0"))
 	nodes := []*updatedNode{one, two}
-	until(t, "each has some partitions, and none has two holders", func() bool {
+	until(t, "each has half of the partitions, and none has two holders", func() bool {
+		held := 0
 		for p := range int32(partitions) {
 			if one.Holds(p) == two.Holds(p) {
 				return false
 			}
+			if one.Holds(p) {
+				held++
+			}
 		}
-		return !one.HoldsAll() && !two.HoldsAll()
+		return held == partitions/2 // with less, some are still on their way
 	})
 
 	for i := range 2 * partitions {
@@ -196,24 +216,24 @@ func TestUpdateOverTheRelay(t *testing.T) {
 		for j, network := range []string{"udp", "tcp", "udp", "tcp"} {
 			name := fmt.Sprintf("n%d.%s", j, apex)
 			text := fmt.Sprintf("%s 60 IN A 192.0.2.%d", name, j)
-			if reply := exchange(t, network, other.addr, insert(t, apex, text, false)); reply.Rcode != dns.RcodeSuccess {
-				t.Fatalf("%s: %s", apex, reply)
+			reply, again, err := update(network, other.addr, insert(t, apex, text, false))
+			if err != nil || reply.Rcode != dns.RcodeSuccess && !(again && reply.Rcode == dns.RcodeYXDomain) {
+				t.Fatalf("%s: %v %s", apex, err, reply)
 			}
 			if reply := exchange(t, "udp", other.addr, askFor(name, dns.TypeA)); len(reply.Answer) != 1 {
 				t.Fatalf("the change is answered with NOERROR, and not seen: %s", reply)
 			}
-			if reply := exchange(t, network, other.addr, insert(t, apex, text, false)); reply.Rcode != dns.RcodeYXDomain {
-				t.Errorf("%s: %s", apex, reply)
+			if reply, _, err := update(network, other.addr, insert(t, apex, text, false)); err != nil || reply.Rcode != dns.RcodeYXDomain {
+				t.Errorf("%s: %v %s", apex, err, reply)
 			}
 		}
 		var all sync.WaitGroup
 		var mu sync.Mutex
-		won := 0
+		won, unsure := 0, 0 // an update that was sent again may have won before
 		for c := range 8 {
 			all.Go(func() {
 				m := insert(t, apex, fmt.Sprintf("one.%s 60 IN A 192.0.2.%d", apex, c), false)
-				client := dns.Client{Net: "tcp", Timeout: 20 * time.Second}
-				reply, _, err := client.Exchange(m, nodes[c%2].addr)
+				reply, again, err := update("tcp", nodes[c%2].addr, m)
 				mu.Lock()
 				defer mu.Unlock()
 				switch {
@@ -223,10 +243,15 @@ func TestUpdateOverTheRelay(t *testing.T) {
 					won++
 				case reply.Rcode != dns.RcodeYXDomain:
 					t.Error(reply)
+				case again:
+					unsure++
 				}
 			})
 		}
 		all.Wait()
+		if won == 0 && unsure > 0 {
+			won = 1
+		}
 		for _, n := range nodes {
 			if reply := exchange(t, "udp", n.addr, askFor("one."+apex, dns.TypeA)); won != 1 || len(reply.Answer) != 1 {
 				t.Errorf("%d have won: %s", won, reply)
@@ -289,7 +314,7 @@ func zoneLine(rr dns.RR) string {
 // transferred is what another server has of a zone, without the serial.
 func transferred(t *testing.T, addr, apex string) (lines []string) {
 	t.Helper()
-	transfer := &dns.Transfer{DialTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second}
+	transfer := &dns.Transfer{DialTimeout: time.Minute, ReadTimeout: time.Minute}
 	m := new(dns.Msg)
 	m.SetAxfr(apex)
 	envelopes, err := transfer.In(m, addr)

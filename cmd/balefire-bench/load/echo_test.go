@@ -6,10 +6,11 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"runtime"
 	"syscall"
 	"testing"
 	"time"
+
+	"balefire/replication/porttest"
 )
 
 const echoAddress = "BALEFIRE_TEST_ECHO"
@@ -24,12 +25,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestEcho(t *testing.T) {
-	free, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := free.LocalAddr().(*net.UDPAddr).AddrPort()
-	free.Close()
+	addr := netip.MustParseAddrPort(porttest.Free(t, "127.0.0.1"))
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), echoAddress+"="+addr.String())
 	cmd.Stderr = os.Stderr
@@ -37,20 +33,29 @@ func TestEcho(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
 	conn, err := net.Dial("udp4", addr.String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
 	buf := make([]byte, 512)
-	for {
+	for limit := time.Now().Add(time.Minute); ; {
 		_, _ = conn.Write(query) // refused until it listens
 		if err := conn.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		n, err := conn.Read(buf)
 		if err != nil {
-			runtime.Gosched() // it may be refused at once, until the other process listens: nothing tells of that
+			select {
+			case err := <-ended:
+				t.Fatalf("the echo has ended: %v", err)
+			case <-time.After(10 * time.Millisecond): // it is refused at once until the other process listens: nothing tells of that
+			}
+			if time.Now().After(limit) {
+				t.Fatal("nothing comes back")
+			}
 			continue
 		}
 		want := append([]byte(nil), query...)
@@ -60,12 +65,12 @@ func TestEcho(t *testing.T) {
 		}
 		break
 	}
-	got, err := UDP{Server: addr, Queries: [][]byte{query, append(query, 1, 2, 3)}, Sockets: 3, Window: 40, Batch: 40, Length: 200 * time.Millisecond, CPU: -1}.Run()
+	got, err := UDP{Server: addr, Queries: [][]byte{query, append(query, 1, 2, 3)}, Sockets: 3, Window: 40, Batch: 40, Length: 200 * time.Millisecond, CPU: -1, Patient: 30 * time.Second}.Run()
 	if err != nil || got.Received == 0 || got.Lost != 0 {
 		t.Errorf("received %d, lost %d, %v", got.Received, got.Lost, err)
 	}
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	_ = cmd.Wait() // ended by the signal: that it ends at all is the test
+	<-ended // by the signal: that it ends at all is the test
 }

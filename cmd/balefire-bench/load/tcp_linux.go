@@ -21,12 +21,13 @@ type TCP struct {
 	Length      time.Duration
 	CPU         int
 	Start       int
+	Patient     time.Duration // without an answer for that long, a connection is given up; 0 means tcpPatient
 }
 
 const (
 	tcpIDs     = 1024 // IDs in use, by which the times of sending are kept
 	tcpBuffer  = 256 << 10
-	tcpPatient = time.Second // without an answer for that long, a connection is given up
+	tcpPatient = time.Second
 )
 
 // Run keeps a window of questions under way on every connection until the time is over. A connection that the server ends is made
@@ -34,6 +35,9 @@ const (
 func (l TCP) Run() (Tally, error) {
 	r := tcpRun{load: l, next: l.Start % len(l.Queries)}
 	r.load.Window = min(l.Window, tcpIDs)
+	if l.Patient == 0 {
+		r.load.Patient = tcpPatient
+	}
 	defer func() {
 		for _, c := range r.conns {
 			c.close()
@@ -91,7 +95,7 @@ func (r *tcpRun) saturated() error {
 		outstanding, progress := 0, false
 		for i, c := range r.conns {
 			n, err := r.exchange(c, now, stopped)
-			if err != nil || (c.inflight > 0 && now-c.heard > tcpPatient) {
+			if err != nil || (c.inflight > 0 && now-c.heard > r.load.Patient) {
 				r.tally.Lost += uint64(c.inflight)
 				r.tally.Reconnects++
 				if err := c.renew(r.load.Server, r.load.TLS, now); err != nil {
@@ -103,7 +107,7 @@ func (r *tcpRun) saturated() error {
 			progress = progress || n
 			outstanding += c.inflight
 		}
-		if stopped && (outstanding == 0 || now > r.tally.Elapsed+tcpPatient) {
+		if stopped && (outstanding == 0 || now > r.tally.Elapsed+r.load.Patient) {
 			r.tally.Lost += uint64(outstanding)
 			return nil
 		}

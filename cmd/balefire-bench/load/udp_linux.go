@@ -22,13 +22,17 @@ type UDP struct {
 	Length  time.Duration // how long questions are sent
 	CPU     int           // the processor that the generator is pinned to; −1 for any
 	Start   int           // index of the first question, so that slices differ
+	Patient time.Duration // how long an answer is waited for; 0 means LostAfter
 }
 
-// LostAfter is how long an answer over UDP is waited for.
+// LostAfter is how long an answer over UDP is waited for, if nothing else is said.
 const LostAfter = 250 * time.Millisecond
 
 // Run sends questions until the time is over, and waits for the last answers. A port at which nobody listens is no error, but loss.
 func (l UDP) Run() (Tally, error) {
+	if l.Patient == 0 {
+		l.Patient = LostAfter
+	}
 	r := udpRun{load: l, in: newBatch(l.Batch), out: newBatch(l.Batch), next: l.Start % len(l.Queries)}
 	for range l.Sockets {
 		fd, err := connectUDP(l.Server)
@@ -86,7 +90,7 @@ func (r *udpRun) saturated() error {
 				return err
 			}
 			progress = progress || n > 0
-			if s.inflight > 0 && now-s.heard > LostAfter {
+			if s.inflight > 0 && now-s.heard > l.Patient {
 				r.tally.Lost += uint64(s.inflight)
 				s.inflight = 0
 			}
@@ -103,7 +107,7 @@ func (r *udpRun) saturated() error {
 		if stopped && outstanding == 0 {
 			return nil
 		}
-		if stopped && now > r.tally.Elapsed+LostAfter {
+		if stopped && now > r.tally.Elapsed+l.Patient {
 			r.tally.Lost += uint64(outstanding)
 			return nil
 		}
@@ -141,13 +145,13 @@ func (r *udpRun) paced() error {
 		if _, err := r.receive(s); err != nil {
 			return err
 		}
-		if due < total && now < l.Length+LostAfter {
+		if due < total && now < l.Length+l.Patient {
 			continue
 		}
 		if r.tally.Elapsed == 0 {
 			r.tally.Elapsed = now
 		}
-		if r.tally.Received >= r.tally.Sent || now > r.tally.Elapsed+LostAfter {
+		if r.tally.Received >= r.tally.Sent || now > r.tally.Elapsed+l.Patient {
 			r.tally.Lost = r.tally.Sent - min(r.tally.Received, r.tally.Sent)
 			return nil
 		}

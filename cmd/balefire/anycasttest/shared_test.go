@@ -29,8 +29,8 @@ func TestKafkaAnycastShared(t *testing.T) {
 	}
 	w.sites[0].importZones(zones...)
 	for _, s := range w.sites {
-		await(t, 30*time.Second, "each answers for all zones", func() bool { return answering(s.ns, zones...) == "site-"+s.name })
-		await(t, 30*time.Second, "each has a half", func() bool { return s.holds() == 2 })
+		await(t, time.Minute, "each answers for all zones", func() bool { return answering(s.ns, zones...) == "site-"+s.name })
+		await(t, time.Minute, "each has a half", func() bool { return s.holds() == 2 })
 	}
 	first, second := w.sites[0], w.sites[1]
 	if answering(w.router, zones...) == "site-b" {
@@ -47,7 +47,7 @@ func TestKafkaAnycastShared(t *testing.T) {
 			t.Errorf("asked directly after that, %q answered, not site-%s", got, s.name)
 		}
 	}
-	if err := first.server.Stop(20 * time.Second); err != nil {
+	if err := first.server.Stop(time.Minute); err != nil {
 		t.Errorf("%v\n%s", err, first.server.Log())
 	}
 	if got := answering(w.router, zones...); got != "site-"+second.name {

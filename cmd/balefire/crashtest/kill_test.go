@@ -2,6 +2,7 @@ package crashtest
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -61,7 +62,7 @@ func TestKillUnderLoad(t *testing.T) {
 // passed, and enough are in flight.
 func (l *ledger) awaitKillMoment(t *testing.T, before int64, while time.Duration) {
 	t.Helper()
-	limit := time.After(30 * time.Second)
+	limit := time.After(2 * time.Minute)
 	random := time.After(while)
 	tick := time.NewTicker(50 * time.Microsecond)
 	defer tick.Stop()
@@ -74,7 +75,7 @@ func (l *ledger) awaitKillMoment(t *testing.T, before int64, while time.Duration
 				return
 			}
 		case <-limit:
-			t.Fatalf("after 30 s: %d in flight, %d acknowledged", l.inflight.Load(), l.acked.Load()-before)
+			t.Fatalf("after 2 minutes: %d in flight, %d acknowledged", l.inflight.Load(), l.acked.Load()-before)
 		}
 	}
 }
@@ -86,7 +87,7 @@ var crashPoints = []string{
 }
 
 // provoke makes the server pass the points that single changes don't: it replaces a zone that is too large for
-// one record, again and again, until the server is gone.
+// one record, again and again, until the server is gone. That it fails, as on a slow disk, does not end it.
 func provoke(p *process) {
 	for round := 0; ; round++ {
 		var zone strings.Builder
@@ -94,7 +95,7 @@ func provoke(p *process) {
 		for i := range 9000 {
 			fmt.Fprintf(&zone, "h%d A 192.0.%d.%d\n", i, round&255, i&255)
 		}
-		if _, err := p.send(p.t.Context(), "PUT", "/v1/zones/large.test./file", "text/dns", zone.String()); err != nil {
+		if _, err := p.send(p.t.Context(), "PUT", "/v1/zones/large.test./file", "text/dns", zone.String()); err != nil && !errors.Is(err, errFailed) {
 			return
 		}
 	}
@@ -115,13 +116,13 @@ func TestCrashPoints(t *testing.T) {
 			for _, count := range []int{1, 2, 7} {
 				p = launch(t, dir, fmt.Sprintf("BALEFIRE_CRASH_AT=%s:%d", point, count))
 				// It may crash before it is ready, when the point is on the way up.
-				if err := p.AwaitReady(30 * time.Second); err == nil {
+				if err := p.AwaitReady(2 * time.Minute); err == nil {
 					ctx, cancel := context.WithCancel(t.Context())
 					done := l.write(ctx, t, p)
 					go provoke(p)
 					select {
 					case <-p.Done():
-					case <-time.After(30 * time.Second):
+					case <-time.After(2 * time.Minute):
 						t.Errorf("crash point %s:%d was never reached", point, count)
 					}
 					cancel()

@@ -62,6 +62,8 @@ func (l *ledger) write(ctx context.Context, t *testing.T, p *process) *sync.Wait
 				case errors.Is(err, errRefused):
 					t.Error(err)
 					return
+				case err == nil, errors.Is(err, errFailed):
+					line.open[n] = true // what comes after it is after it in the log too
 				default:
 					line.open[n] = true
 					return // killed: the fate of n is unknown

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -62,8 +63,12 @@ type answer struct {
 	Serial uint32 `json:"serial"`
 }
 
-// errRefused means that the server certainly did not take the change.
-var errRefused = errors.New("refused")
+var (
+	// errRefused means that the server certainly did not take the change.
+	errRefused = errors.New("refused")
+	// errFailed means that the server is there and could not say what became of the change, as when the disk is too slow for it.
+	errFailed = errors.New("failed")
+)
 
 // send does one request. An error that is not errRefused leaves open what became of it.
 func (p *process) send(ctx context.Context, method, path, contentType, body string) (answer, error) {
@@ -85,7 +90,7 @@ func (p *process) send(ctx context.Context, method, path, contentType, body stri
 	}
 	switch {
 	case res.StatusCode >= 500:
-		return a, fmt.Errorf("%s: %s", res.Status, text)
+		return a, fmt.Errorf("%w: %s: %s", errFailed, res.Status, text)
 	case res.StatusCode >= 300:
 		return a, fmt.Errorf("%w: %s %s: %s: %s", errRefused, method, path, res.Status, text)
 	}
@@ -96,7 +101,11 @@ func (p *process) send(ctx context.Context, method, path, contentType, body stri
 func (p *process) createZone(apex string) {
 	p.t.Helper()
 	zone := fmt.Sprintf("$ORIGIN %s\n$TTL 60\n@ SOA ns1 hostmaster 1 7200 900 1209600 300\n@ NS ns1\nns1 A 192.0.2.1\n", apex)
-	if _, err := p.send(p.t.Context(), "PUT", "/v1/zones/"+apex+"/file", "text/dns", zone); err != nil {
+	_, err := p.send(p.t.Context(), "PUT", "/v1/zones/"+apex+"/file", "text/dns", zone)
+	for tries := 0; tries < 5 && errors.Is(err, errFailed); tries++ {
+		_, err = p.send(p.t.Context(), "PUT", "/v1/zones/"+apex+"/file", "text/dns", zone)
+	}
+	if err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -105,7 +114,11 @@ func (p *process) createZone(apex string) {
 func (p *process) text(name string) string {
 	p.t.Helper()
 	q := new(dns.Msg).SetQuestion(name, dns.TypeTXT)
-	r, err := dns.Exchange(q, p.DNS)
+	client := dns.Client{Timeout: 10 * time.Second}
+	r, _, err := client.Exchange(q, p.DNS)
+	for tries := 0; tries < 4 && errors.Is(err, os.ErrDeadlineExceeded); tries++ {
+		r, _, err = client.Exchange(q, p.DNS)
+	}
 	if err != nil {
 		p.t.Fatalf("%s: %v", name, err)
 	}

@@ -25,7 +25,7 @@ func (l *ledger) checkLog(t *testing.T, dataDir string) {
 	t.Helper()
 	log := openLog(t, dataDir)
 	n := log.Partitions()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	bounds, err := log.Bounds(ctx)
 	if err != nil {
@@ -118,7 +118,7 @@ func openLog(t *testing.T, dataDir string) *mutationlog.Log {
 	})
 	select {
 	case <-log.Established():
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("the log is not there: %+v", log.Status())
 	}
 	return log
