@@ -1,0 +1,7 @@
+package relay
+
+import "time"
+
+func init() {
+	dialTimeout, handshakeTimeout, frameTimeout, writeTimeout = time.Minute, time.Minute, time.Minute, time.Minute
+}
