@@ -222,7 +222,7 @@ func follow(t *testing.T, p *primary, apex string, all []*secondary) {
 // fetch is the zone as the secondary has it.
 func (s *secondary) fetch(t *testing.T, apex string) (all []string) {
 	t.Helper()
-	var tr dns.Transfer
+	tr := dns.Transfer{DialTimeout: waitLimit, ReadTimeout: waitLimit, WriteTimeout: waitLimit}
 	in, err := tr.In(new(dns.Msg).SetAxfr(apex), s.addr)
 	if err != nil {
 		t.Fatal(err)
