@@ -469,8 +469,8 @@ func TestTLSClients(t *testing.T) {
 	for _, c := range [][]string{
 		{"kdig", "+tls", "+padding", "+keepopen"}, {"kdig", "+tls", "+alignment=128"}, {"dig", "+tls", "+noedns"}, {"dig", "+tls", "+padding=128"},
 	} {
-		args := append(c[1:], "@127.0.0.1", "-p", port, "www.example.com", "A", "alias.example.com", "A")
-		out, err := exec.Command(c[0], args...).CombinedOutput()
+		args := append(patient(c), "@127.0.0.1", "-p", port, "www.example.com", "A", "alias.example.com", "A")
+		out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
 		if err != nil || strings.Count(string(out), "192.0.2.80") != 2 || !strings.Contains(string(out), "status: NOERROR") {
 			t.Errorf("%v: %v\n%s", c, err, out)
 		}
