@@ -130,7 +130,9 @@ func (x *exchange) flush() {
 	add(&c.unasked, t.unasked)
 	add(&c.kept, t.kept)
 	add(&c.shared, t.shared)
-	c.batches.Add(1)
+	if t.queries != [transports]uint64{} {
+		c.batches.Add(1)
+	}
 	if x.timed {
 		for i := range t.latency {
 			c.latency[i].add(&t.latency[i])

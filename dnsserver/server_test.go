@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"balefire/replication/porttest"
 	"balefire/zones"
 )
 
@@ -124,10 +125,9 @@ func TestWildcardAddresses(t *testing.T) {
 
 // TestBothFamilies: one port, on all addresses of IPv4 and on all of IPv6, said apart.
 func TestBothFamilies(t *testing.T) {
-	h := newHosted(t)
-	four := start(t, Options{Zones: h, Listen: []string{"0.0.0.0:0"}})
-	port := four.Addrs()[0].Port()
-	start(t, Options{Zones: h, Listen: []string{netip.AddrPortFrom(netip.IPv6Unspecified(), port).String()}})
+	h, free := newHosted(t), porttest.Free(t, "") // which begins with the colon
+	start(t, Options{Zones: h, Listen: []string{"0.0.0.0" + free}})
+	start(t, Options{Zones: h, Listen: []string{"[::]" + free}})
 }
 
 // TestSlowLane: what waits for a disk holds up nothing else, and what finds no room is dropped.
@@ -165,7 +165,7 @@ func TestSlowLane(t *testing.T) {
 func TestShutdown(t *testing.T) {
 	h := newHosted(t)
 	release := h.wait("a.slow.example.com.")
-	s := start(t, Options{Zones: h, Workers: 2, Settings: Settings{TCP: TCPSettings{Idle: time.Hour}}})
+	s := start(t, Options{Zones: h, Listen: []string{porttest.Free(t, "127.0.0.1")}, Workers: 2, Settings: Settings{TCP: TCPSettings{Idle: time.Hour}}})
 	slow := pack(t, question("a.slow.example.com.", dns.TypeA))
 	udp, tcp, idle := dial(t, "udp", s.testAddr()), dial(t, "tcp", s.testAddr()), dial(t, "tcp", s.testAddr())
 	idle.ask(question("www.example.com.", dns.TypeA))

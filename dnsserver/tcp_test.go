@@ -176,7 +176,7 @@ func TestSlowReader(t *testing.T) {
 
 // TestConnectionLimits: in all, and for each client network.
 func TestConnectionLimits(t *testing.T) {
-	s := start(t, Options{Listen: []string{"0.0.0.0:0"}, Settings: Settings{TCP: TCPSettings{Connections: 3, PerNetwork: 2}}})
+	s := start(t, Options{Listen: []string{"0.0.0.0:0"}, Settings: Settings{TCP: TCPSettings{Connections: 3, PerNetwork: 2, Idle: waitLimit}}})
 	_, port, err := net.SplitHostPort(s.testAddr())
 	if err != nil {
 		t.Fatal(err)
@@ -227,11 +227,10 @@ func TestConnectionLimits(t *testing.T) {
 	if _, err := first.tryReceive(); err != io.EOF {
 		t.Fatal(err)
 	}
-	for {
-		if _, ok := open("127.0.1.4"); ok {
-			break // the connection ends just before it is counted out
-		}
-	}
+	await(t, "there is room again", func() bool { // the connection ends just before it is counted out
+		_, ok := open("127.0.1.4")
+		return ok
+	})
 }
 
 // TestManyClients: many connections with many queries each, all answered.

@@ -242,13 +242,22 @@ func TestTLSPipelining(t *testing.T) {
 
 // TestTLSSaysGoodbye: a connection that the server ends, ends as TLS ends (RFC 8446 §6.1), and not only as TCP does.
 func TestTLSSaysGoodbye(t *testing.T) {
-	s := startTLS(t, Options{Settings: Settings{TCP: TCPSettings{Idle: 50 * time.Millisecond}}})
-	raw := dial(t, "tcp", s.testTLSAddr())
-	// TLS 1.2 shows what a record is.
-	client := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
-	if err := client.Handshake(); err != nil {
-		t.Fatal(err)
+	s := startTLS(t, Options{})
+	var raw *wireConn
+	for idle := 50 * time.Millisecond; ; idle *= 2 { // until a handshake is done well within it
+		s.mustSet(t, Settings{TCP: TCPSettings{Idle: idle}})
+		begun := time.Now()
+		raw = dial(t, "tcp", s.testTLSAddr())
+		// TLS 1.2 shows what a record is.
+		err := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}).Handshake()
+		if err == nil && time.Since(begun) < idle/2 {
+			break
+		}
+		if idle > waitLimit {
+			t.Fatalf("no handshake in time: %v", err)
+		}
 	}
+	raw.patience()
 	const alert = 21
 	if last, err := io.ReadAll(raw.Conn); err != nil || len(last) < 5 || last[0] != alert {
 		t.Errorf("%x, %v", last, err)
@@ -366,29 +375,48 @@ func (deafConn) Read([]byte) (int, error) { return 0, io.EOF }
 
 // TestTLSStalls: a handshake that does not come to its end is closed in time, and holds up no other.
 func TestTLSStalls(t *testing.T) {
-	s := startTLS(t, Options{Settings: Settings{TCP: TCPSettings{Idle: 300 * time.Millisecond}}})
+	s := startTLS(t, Options{Settings: Settings{TCP: TCPSettings{Idle: time.Hour}}})
 	hello := clientHello(t)
-	var stalled []*wireConn
-	for _, begun := range [][]byte{nil, hello[:1], hello[:len(hello)/2], hello[:len(hello)-1], hello, hello} {
-		c := dial(t, "tcp", s.testTLSAddr())
-		if len(begun) > 0 {
-			if _, err := c.Write(begun); err != nil {
-				t.Fatal(err)
+	stall := func() (stalled []*wireConn) {
+		for _, begun := range [][]byte{nil, hello[:1], hello[:len(hello)/2], hello[:len(hello)-1], hello, hello} {
+			c := dial(t, "tcp", s.testTLSAddr())
+			if len(begun) > 0 {
+				if _, err := c.Write(begun); err != nil {
+					t.Fatal(err)
+				}
 			}
+			stalled = append(stalled, c)
 		}
-		stalled = append(stalled, c)
+		return stalled
 	}
+	stall()
 	if m := dialTLS(t, s, nil).ask(question("www.example.com.", dns.TypeA)); len(m.Answer) != 2 {
 		t.Errorf("%v", m)
 	}
-	for i, c := range stalled {
+	short := 300 * time.Millisecond
+	s.mustSet(t, Settings{TCP: TCPSettings{Idle: short}}) // for those that come from now on
+	for i, c := range stall() {
+		c.patience()
 		if _, err := io.ReadAll(c.Conn); err != nil && !ended(err) {
 			t.Errorf("%d: %v", i, err)
 		}
 	}
-	idle := dialTLS(t, s, nil)
-	idle.ask(question("www.example.com.", dns.TypeA))
-	if _, err := idle.tryReceive(); err != io.EOF {
+	var client *wireConn
+	for ; ; short *= 2 { // until a handshake and an answer take no longer
+		s.mustSet(t, Settings{TCP: TCPSettings{Idle: short}})
+		client = &wireConn{tls.Client(dial(t, "tcp", s.testTLSAddr()), &tls.Config{InsecureSkipVerify: true}), t, true}
+		_, err := client.Write(frame(nil, pack(t, question("www.example.com.", dns.TypeA))))
+		if err == nil {
+			_, err = client.tryReceive()
+		}
+		if err == nil {
+			break
+		}
+		if short > waitLimit {
+			t.Fatal(err)
+		}
+	}
+	if _, err := client.tryReceive(); err != io.EOF {
 		t.Errorf("an idle connection should end as TLS ends, got %v", err)
 	}
 	stop(t, s)
@@ -441,8 +469,8 @@ func TestTLSClients(t *testing.T) {
 	for _, c := range [][]string{
 		{"kdig", "+tls", "+padding", "+keepopen"}, {"kdig", "+tls", "+alignment=128"}, {"dig", "+tls", "+noedns"}, {"dig", "+tls", "+padding=128"},
 	} {
-		args := append(c[1:], "@127.0.0.1", "-p", port, "www.example.com", "A", "alias.example.com", "A")
-		out, err := exec.Command(c[0], args...).CombinedOutput()
+		args := append(patient(c), "@127.0.0.1", "-p", port, "www.example.com", "A", "alias.example.com", "A")
+		out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
 		if err != nil || strings.Count(string(out), "192.0.2.80") != 2 || !strings.Contains(string(out), "status: NOERROR") {
 			t.Errorf("%v: %v\n%s", c, err, out)
 		}

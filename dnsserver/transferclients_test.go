@@ -291,7 +291,7 @@ func TestTransferClients(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.command, func(t *testing.T) {
-			args := strings.Fields(strings.ReplaceAll(strings.ReplaceAll(tt.command, "PORT", port), "TLS +", tlsPort+" +"))
+			args := patient(strings.Fields(strings.ReplaceAll(strings.ReplaceAll(tt.command, "PORT", port), "TLS +", tlsPort+" +")))
 			ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 			defer cancel()
 			out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput()

@@ -31,6 +31,8 @@ type transferLane struct {
 	stop   context.CancelCauseFunc
 	places chan struct{}
 	relays chan struct{} // for those that another node makes
+	// patience is how long a place is waited for.
+	patience time.Duration
 
 	waiting  atomic.Int64
 	counters transferCounters
@@ -47,6 +49,7 @@ func (l *transferLane) init(n int) {
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	l.ending, l.stop = context.WithCancelCause(context.Background())
 	l.places, l.relays = make(chan struct{}, n), make(chan struct{}, n)
+	l.patience = transferPatience
 }
 
 // enter takes a place, and waits a little for one. leave gives it back.
@@ -64,7 +67,7 @@ func (l *transferLane) enter(ctx context.Context) error {
 		l.counters.tooMany.Add(1)
 		return errTooManyTransfers
 	}
-	patience := time.NewTimer(transferPatience)
+	patience := time.NewTimer(l.patience)
 	defer patience.Stop()
 	select {
 	case l.places <- struct{}{}:

@@ -106,7 +106,7 @@ func TestSignedTransfers(t *testing.T) {
 		{"kdig @127.0.0.1 -p PORT -y hmac-sha256:to.secondaries:SECRET heavy.org AXFR", "44 records"},
 	} {
 		t.Run(tt.command, func(t *testing.T) {
-			args := strings.Fields(strings.NewReplacer("PORT", port, "TLS +", tlsPort+" +", "SECRET", encoded).Replace(tt.command))
+			args := patient(strings.Fields(strings.NewReplacer("PORT", port, "TLS +", tlsPort+" +", "SECRET", encoded).Replace(tt.command)))
 			ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 			defer cancel()
 			out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput()

@@ -309,10 +309,7 @@ func TestRealSigners(t *testing.T) {
 	)
 	for _, tt := range tests {
 		t.Run(tt.line, func(t *testing.T) {
-			args := strings.Fields(strings.ReplaceAll(tt.line, "PORT", port))
-			if args[0] == "dig" {
-				args = append([]string{"dig", "+tries=1", "+time=10"}, args[1:]...)
-			}
+			args := patient(strings.Fields(strings.ReplaceAll(tt.line, "PORT", port)))
 			ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, args[0], args[1:]...)

@@ -19,7 +19,7 @@ import (
 )
 
 // startTimeout is how long a server may take to load the zones.
-const startTimeout = 3 * time.Second
+const startTimeout = 2 * time.Minute
 
 // startNSD starts NSD on zones, given by apex, and returns its address.
 func startNSD(t *testing.T, files map[string]string) string {

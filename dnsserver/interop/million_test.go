@@ -88,7 +88,7 @@ func TestMillion(t *testing.T) {
 	}
 	nsd := startNSD(t, from{addr: p.server.Addrs()[0].String()}, []string{apex})
 	follow(t, p, apex, []*secondary{nsd})
-	whole := p.sent("zone")
+	whole := p.awaitSent("zone", clients+1)
 	if got := len(nsd.fetch(t, apex)); got != names+3 {
 		t.Errorf("NSD has %d records", got)
 	}

@@ -108,10 +108,12 @@ type Notifier struct {
 	opts    Options
 	metrics metrics
 	net     network
-	cancel  context.CancelFunc
-	work    sync.WaitGroup
-	wake    chan struct{} // capacity 1: there is something to send
-	look    chan struct{} // capacity 1: partitions are to be looked at now
+	// patience is how long a server is waited for that is spoken to over TLS.
+	patience time.Duration
+	cancel   context.CancelFunc
+	work     sync.WaitGroup
+	wake     chan struct{} // capacity 1: there is something to send
+	look     chan struct{} // capacity 1: partitions are to be looked at now
 
 	mu     sync.Mutex // guards what follows
 	parts  map[int32]*part
@@ -129,7 +131,7 @@ func New(opts Options) *Notifier {
 		opts.PerSecond = defaultPerSecond
 	}
 	n := &Notifier{
-		opts: opts, wake: make(chan struct{}, 1), look: make(chan struct{}, 1),
+		opts: opts, patience: askPatience, wake: make(chan struct{}, 1), look: make(chan struct{}, 1),
 		parts: make(map[int32]*part), peers: make(map[zones.Remote]*peer), flying: make(map[flightKey]*target),
 	}
 	n.metrics.init(n)

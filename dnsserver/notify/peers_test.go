@@ -29,7 +29,7 @@ import (
 // The tests in this file have NSD, Knot and BIND be notified: secondaries that look by themselves once an hour.
 
 // peerPatience ends a test that waits for a server.
-const peerPatience = 20 * time.Second
+const peerPatience = 2 * time.Minute
 
 // secondaryConf makes a server's configuration. key is who must sign NOTIFYs; "" for nobody.
 type secondaryConf func(dir, addr, primary, zone, key string) string

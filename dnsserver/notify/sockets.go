@@ -131,7 +131,7 @@ func (s *sockets) ask(msg []byte, to zones.Remote, key flightKey) error {
 
 // exchange sends a message over a connection of its own, and returns the answer.
 func (s *sockets) exchange(packet []byte, to zones.Remote) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, askPatience)
+	ctx, cancel := context.WithTimeout(s.ctx, s.notifier.patience)
 	defer cancel()
 	c, err := s.dial(ctx, to)
 	if err != nil {

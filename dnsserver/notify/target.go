@@ -191,7 +191,7 @@ func (n *Notifier) launch(t *target, before *flight, now time.Time) {
 	}
 	patience := firstPatience << f.attempt
 	if t.peer.remote.TLS {
-		patience = max(patience, askPatience+firstPatience)
+		patience = max(patience, n.patience+firstPatience)
 	}
 	t.flight, n.flying[f.key] = f, t
 	t.become(underWay)

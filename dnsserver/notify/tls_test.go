@@ -102,6 +102,7 @@ func TestNotifyOverTLS(t *testing.T) {
 	n := New(Options{
 		Source: one{}, Allowed: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, TLS: &tls.Config{RootCAs: pool}, Logger: zerolog.Nop(),
 	})
+	n.patience = peerPatience / 2
 	if err := n.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -504,7 +504,11 @@ func TestStopsAtOnce(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan result)
 	go func() { done <- s.refresh(ctx, task{apex: apex}) }()
-	<-asked
+	select {
+	case <-asked:
+	case got := <-done:
+		t.Fatal(got.err)
+	}
 	cancel()
 	if got := <-done; !errors.Is(got.err, context.Canceled) {
 		t.Errorf("%v", got.err)

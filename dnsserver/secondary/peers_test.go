@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -54,7 +55,7 @@ func fetched(t *testing.T, p *realPrimary) []zones.RRset {
 	t.Helper()
 	m := new(dns.Msg)
 	m.SetAxfr(apexText)
-	envelopes, err := new(dns.Transfer).In(m, p.addr)
+	envelopes, err := (&dns.Transfer{DialTimeout: time.Minute, ReadTimeout: time.Minute, WriteTimeout: time.Minute}).In(m, p.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +93,7 @@ func (p *realPrimary) update(t *testing.T, change func(m *dns.Msg)) {
 	m := new(dns.Msg)
 	m.SetUpdate(apexText)
 	change(m)
-	reply, _, err := (&dns.Client{Net: "tcp"}).Exchange(m, p.addr)
+	reply, _, err := (&dns.Client{Net: "tcp", Timeout: time.Minute}).Exchange(m, p.addr)
 	if err != nil || reply.Rcode != dns.RcodeSuccess {
 		t.Fatalf("update of %s: %v %v", p.name, err, reply)
 	}
@@ -110,7 +111,12 @@ func rr(t *testing.T, text string) dns.RR {
 // follow brings the secondary zone to where its primary is, and compares them.
 func follow(t *testing.T, r *rig, s *Secondary, p *realPrimary, want Form) *Transfer {
 	t.Helper()
+	before := r.info(apex).Serial
 	got := r.mustRefresh(s)
+	// NSD's old processes may answer beside its new ones for a while.
+	for late := time.Now().Add(startTimeout); got.transfer == nil && got.primary == before && time.Now().Before(late); got = r.mustRefresh(s) {
+		time.Sleep(20 * time.Millisecond)
+	}
 	if got.transfer == nil || got.transfer.Form != want || got.primary != got.info.Serial {
 		t.Fatalf("%s: %+v, want %s", p.name, got, want)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"balefire/replication/porttest"
 	"balefire/zones"
 	"balefire/zones/zonefile"
 )
@@ -41,15 +42,16 @@ type fakePrimary struct {
 
 func newFakePrimary(t testing.TB) *fakePrimary {
 	p := &fakePrimary{t: t, cut: -1}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	addr := porttest.Free(t, "127.0.0.1")
+	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	udp, err := net.ListenPacket("udp", ln.Addr().String())
+	udp, err := net.ListenPacket("udp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.remote = at(ln.Addr().String())
+	p.remote = at(addr)
 	var work sync.WaitGroup
 	stop := make(chan struct{})
 	work.Go(func() {

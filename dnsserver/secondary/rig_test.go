@@ -99,7 +99,7 @@ func (r *rig) present(apex zones.Name) []zones.RRset {
 func (r *rig) secondary(change ...func(*Options)) *Secondary {
 	opts := Options{
 		Zones: StoreZones{r.store}, Publisher: r, Node: "node", TempDir: r.t.TempDir(), Logger: zerolog.Nop(),
-		Client: Client{Limits: Limits{UDP: 500 * time.Millisecond, Tries: 2, Idle: 5 * time.Second}},
+		Client: Client{Limits: Limits{UDP: 10 * time.Second, Connect: time.Minute, Idle: time.Minute}},
 	}
 	for _, c := range change {
 		c(&opts)

@@ -31,7 +31,7 @@ type realPrimary struct {
 }
 
 // startTimeout is how long a server may take to load its zone.
-const startTimeout = 20 * time.Second
+const startTimeout = 2 * time.Minute
 
 func writeFile(t testing.TB, path, text string) string {
 	t.Helper()
