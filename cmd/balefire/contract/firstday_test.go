@@ -130,7 +130,7 @@ func TestAnswersWithinASecond(t *testing.T) {
 	n.cli("zone", "import", rootZone, "--origin", ".")
 	for _, how := range []string{"killed", "stopped"} {
 		if how == "stopped" {
-			if err := n.Stop(20 * time.Second); err != nil {
+			if err := n.Stop(time.Minute); err != nil {
 				t.Fatalf("SIGTERM: %v\n%s", err, n.Log())
 			}
 		}
@@ -149,7 +149,7 @@ func TestAnswersWithinASecond(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Logf("after it was %s, the first answer came %s after the start, ready was said at %s", how, first.Round(time.Millisecond), time.Since(n.Began).Round(time.Millisecond))
-		if first > 10*time.Second {
+		if first > time.Minute/2 {
 			t.Errorf("after it was %s, the first answer came only %s after the start", how, first)
 		}
 	}
