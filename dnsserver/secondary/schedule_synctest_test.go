@@ -487,7 +487,7 @@ func TestRunningUntilAskedAgain(t *testing.T) {
 		v := w.server(primaryOne, 7)
 		w.change(func() { v.silent = true })
 		apex := w.host("example.", 0, 0, primaryOne)
-		synctest.Wait() // the first attempt is under way
+		synctest.Wait()                                     // the first attempt is under way
 		other := w.host("other.example.", 0, 0, primaryOne) // it has the primary's turn before the second attempt
 		w.s.Refresh(other)
 		w.s.Refresh(apex)

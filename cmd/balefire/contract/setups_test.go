@@ -67,7 +67,11 @@ func (n node) tells(wanted ...string) {
 	}); err != nil {
 		n.t.Fatalf("%v\n%+v\n%s\n%s", err, last, n.cli("cluster", "status"), n.Log())
 	}
-	contains(n.t, "cluster status", n.cli("cluster", "status"), wanted...)
+	if err := n.Await(time.Minute, "cluster status", func() bool { // what it says may have another text for a moment
+		return told([]string{n.cli("cluster", "status")})
+	}); err != nil {
+		contains(n.t, "cluster status", n.cli("cluster", "status"), wanted...)
+	}
 	if n.logged(wanted[0]) == 0 {
 		if err := n.Await(time.Minute, fmt.Sprintf("logging %q", wanted[0]), func() bool { return n.logged(wanted[0]) > 0 }); err != nil {
 			n.t.Errorf("%v\n%s", err, n.Log())
