@@ -487,9 +487,9 @@ func TestRunningUntilAskedAgain(t *testing.T) {
 		v := w.server(primaryOne, 7)
 		w.change(func() { v.silent = true })
 		apex := w.host("example.", 0, 0, primaryOne)
-		synctest.Wait()                                     // the first attempt is under way
-		other := w.host("other.example.", 0, 0, primaryOne) // it has the primary's turn before the second attempt
-		w.s.Refresh(other)
+		synctest.Wait()
+		// The first attempt is under way. Another zone has the primary's turn before the second.
+		w.s.Refresh(w.host("other.example.", 0, 0, primaryOne))
 		w.s.Refresh(apex)
 		failed := false
 		for range 10_000 {
