@@ -479,6 +479,37 @@ func TestNotified(t *testing.T) {
 	})
 }
 
+// TestRunningUntilAskedAgain: who asks for a refresh while an attempt is under way never finds a zone at rest with that one's failure, which is of before.
+func TestRunningUntilAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(o *Options) { o.PerPrimary = 1 })
+		defer w.stop()
+		v := w.server(primaryOne, 7)
+		w.change(func() { v.silent = true })
+		apex := w.host("example.", 0, 0, primaryOne)
+		synctest.Wait()
+		// The first attempt is under way. Another zone has the primary's turn before the second.
+		w.s.Refresh(w.host("other.example.", 0, 0, primaryOne))
+		w.s.Refresh(apex)
+		failed := false
+		for range 10_000 {
+			st, _ := w.s.Status(apex)
+			if st.Error != "" {
+				failed = true
+				w.change(func() { v.silent = false })
+			}
+			if !st.Running {
+				if !failed || st.Serial != 7 || st.Error != "" {
+					t.Errorf("at rest, before it was asked again: %+v", st)
+				}
+				return
+			}
+			w.sleep(10 * time.Millisecond)
+		}
+		t.Error("it is never at rest")
+	})
+}
+
 // TestNoStorm: however many zones are due, a primary is asked for few of them at once, and for all.
 func TestNoStorm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

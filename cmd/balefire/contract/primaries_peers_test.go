@@ -289,7 +289,11 @@ func TestOtherServersAsPrimaries(t *testing.T) {
 	}
 	for _, p := range all {
 		alike(t, p.name, transferred(t, p.name, n.DNS, p.zone, nil), transferred(t, p.name, p.addr, p.zone, &p.key))
-		st := jsonOf[transfers](n, "zone", "status", p.zone)
+		var st transfers
+		until(t, p.name+": it is noted how the last change came", func() bool {
+			st = jsonOf[transfers](n, "zone", "status", p.zone)
+			return st.Secondary == nil || st.Secondary.Last != nil && st.Secondary.Last.Serial == 1+changes
+		})
 		if s := st.Secondary; s == nil || !s.OnDuty || s.Standing != "served" || s.Last == nil || s.Last.Form != p.form || s.Last.Serial != 1+changes {
 			t.Errorf("%s: %s", p.name, n.cli("zone", "status", p.zone))
 		}

@@ -2,6 +2,7 @@ package contract
 
 import (
 	"encoding/base64"
+	"fmt"
 	"os"
 	"slices"
 	"testing"
@@ -26,6 +27,16 @@ type member struct{ id, group string }
 func sharing(t *testing.T, args ...string) []node {
 	t.Helper()
 	return startRegion(t, []member{{"n1", "a"}, {"n2", "a"}}, args...)
+}
+
+// knowKey waits until nodes know a key, which one of them was told of.
+func knowKey(t *testing.T, nodes []node, name string) {
+	t.Helper()
+	for i, n := range nodes {
+		until(t, fmt.Sprintf("node %d knows key %s", i+1, name), func() bool {
+			return slices.ContainsFunc(jsonOf[[]tsigKey](n, "tsig", "list"), func(k tsigKey) bool { return k.Name == name })
+		})
+	}
 }
 
 // startRegion starts nodes of one region, with more arguments, and waits until each has its own partitions, and knows what the others have.

@@ -93,6 +93,7 @@ func TestSecondaryLife(t *testing.T) {
 	until(t, "the zone comes", serves(n, zone, 7))
 	serial := p.set(zone, "a", "1")
 	until(t, "a change comes", serves(n, zone, serial))
+	until(t, "it is noted how the change came", func() bool { return strings.Contains(n.cli("zone", "status", zone), "IXFR at ") })
 	rows(t, n.cli("zone", "status", zone), row("serial", fmt.Sprint(serial)), row("secondary", "served"), row("last transfer", `IXFR at .* from key:edge\.example\.@127\.0\.0\.1:\d+`))
 	until(t, "the primary has an answer to its NOTIFY", func() bool {
 		return strings.Contains(p.cli("zone", "status", zone), fmt.Sprintf("key:%s@%s: serial %d at ", p.key.Name, n.DNS, serial))
@@ -143,6 +144,7 @@ func TestSecondaryInRegion(t *testing.T) {
 	p := startHidden(t)
 	nodes := sharing(t, "--dns-allow-peers", "127.0.0.0/8")
 	nodes[0].cli("tsig", "import", p.key.Name, "--algorithm", p.key.Algorithm, "--secret-file", p.secret)
+	knowKey(t, nodes, p.key.Name)
 	var all []string
 	partitions := map[string]bool{}
 	for i := range 8 {

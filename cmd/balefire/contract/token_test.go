@@ -67,7 +67,7 @@ func TestTokenFile(t *testing.T) {
 	}
 
 	// A file that others can read is no secret.
-	if err := n.Stop(20 * time.Second); err != nil {
+	if err := n.Stop(time.Minute); err != nil {
 		t.Errorf("SIGTERM: %v\n%s", err, n.Log())
 	}
 	if err := os.Chmod(file, 0o644); err != nil {

@@ -144,6 +144,7 @@ func TestTransfersInRegion(t *testing.T) {
 			// Of these two, when both have all partitions, each is on duty for some.
 			nodes := startRegion(t, []member{{"a", "a"}, {"b", other}}, "--dns-allow-peers", "127.0.0.0/8")
 			key := jsonOf[tsigKey](nodes[0], "tsig", "create", "transfer.example.")
+			knowKey(t, nodes, key.Name)
 			told := listen(t)
 			sent := func(i int) float64 { return nodes[i].metric(`balefire_notify_messages_total{result="answered"}`) }
 			onDuty := [2]string{} // of each node, a zone that it is on duty for
@@ -157,9 +158,9 @@ func TestTransfersInRegion(t *testing.T) {
 					text += fmt.Sprintf("host%d A 192.0.2.1\n", i)
 				}
 				at := nodes[i%2]
-				at.cli("zone", "import", "--origin", zone, write(t, t.TempDir(), "zone", text))
+				at.cli("zone", "import", "--origin", zone, write(t, t.TempDir(), "zone", text), "--wait", "region")
 				before := [2]float64{sent(0), sent(1)}
-				at.cli("zone", "set", zone, "--allow-transfer", "key:"+key.Name, "--notify", told.addr)
+				at.cli("zone", "set", zone, "--allow-transfer", "key:"+key.Name, "--notify", told.addr, "--wait", "region")
 				who := -1
 				until(t, zone+" is told of", func() bool {
 					for j := range nodes {

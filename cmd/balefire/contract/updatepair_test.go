@@ -31,6 +31,15 @@ func (n node) txt(name string) string {
 	return strings.Join(m.Answer[0].(*dns.TXT).Txt, "")
 }
 
+// knowUpdaters waits until nodes know the ACL of these tests, and its key, which one of them was told of.
+func knowUpdaters(t *testing.T, nodes []node) {
+	t.Helper()
+	knowKey(t, nodes, "key.")
+	for i, n := range nodes {
+		until(t, fmt.Sprintf("node %d knows the ACL", i+1), func() bool { return strings.Contains(n.cli("acl", "list"), "updaters") })
+	}
+}
+
 // TestUpdateAtAnyNode: a node that does not have a zone takes its updates, signed and not, answers as those that have it do, and the next question to it
 // sees the change, whichever of them it is passed on to.
 func TestUpdateAtAnyNode(t *testing.T) {
@@ -38,6 +47,7 @@ func TestUpdateAtAnyNode(t *testing.T) {
 	nodes := startRegion(t, []member{{"n1", "a"}, {"n2", "a"}, {"b", "b"}})
 	key := jsonOf[tsigKey](nodes[0], "tsig", "create", "key.")
 	nodes[0].cli("acl", "set", "updaters", "--allow", "update", "--key", "key.", "--type", "TXT")
+	knowUpdaters(t, nodes)
 	forwarded := func(n node) float64 { return n.metric(`balefire_dns_forwarded_total{answered="yes"}`) }
 	const zones = 5
 	passedOn := [3]int{}
@@ -103,6 +113,7 @@ func TestUpdatesAtTwoNodes(t *testing.T) {
 	nodes := sharing(t)
 	key := jsonOf[tsigKey](nodes[0], "tsig", "create", "key.")
 	nodes[0].cli("acl", "set", "updaters", "--allow", "update", "--key", "key.")
+	knowUpdaters(t, nodes)
 	const zones, rounds = 4, 15
 	clear := 0
 	for z := range zones {
