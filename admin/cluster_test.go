@@ -80,7 +80,7 @@ func TestWithoutGroupsNothingIsPromised(t *testing.T) {
 	if r.state() != before || r.faults.published() != published {
 		t.Error("it was refused, and done")
 	}
-	r.must(http.StatusOK, "PUT", "/v1/zones/example.com./rrsets/www/A?wait=node&timeout=10s", `{"ttl": 60, "records": ["192.0.2.1"]}`)
+	r.must(http.StatusOK, "PUT", "/v1/zones/example.com./rrsets/www/A?wait=node&timeout=60s", `{"ttl": 60, "records": ["192.0.2.1"]}`)
 }
 
 func TestWaitingForOthers(t *testing.T) {
@@ -97,7 +97,7 @@ func TestWaitingForOthers(t *testing.T) {
 			var outcome store.Outcome
 			if here {
 				var err error
-				if outcome, err = r.node.Wait(ctx, at, replication.ThisNode); err != nil {
+				if outcome, err = r.node.Wait(context.WithoutCancel(ctx), at, replication.ThisNode); err != nil {
 					return outcome, err
 				}
 			}
@@ -127,7 +127,7 @@ func TestWaitingForOthers(t *testing.T) {
 		}
 	}
 
-	id := fmt.Sprint(put("wait=10s").json(t)["id"])
+	id := fmt.Sprint(put("wait=60s").json(t)["id"])
 	got := string(r.must(http.StatusOK, "GET", "/v1/changes/"+id+"?groups=true", "").body)
 	if !strings.Contains(got, `{"region":"near","group":"a","applied":true,"since":"1970-01-01T00:16:40Z"}`) {
 		t.Errorf("%s", got)

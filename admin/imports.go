@@ -157,14 +157,18 @@ func (l importSlots) claim(apex zones.Name) (leave func(), err error) {
 
 // slot waits for one of the few requests that import at once.
 func (l importSlots) slot(ctx context.Context, s *Server) (release func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, s.opts.Limits.ImportQueue)
-	defer cancel()
 	select {
-	case l.free <- struct{}{}:
-	case <-ctx.Done():
-		p := newProblem(http.StatusServiceUnavailable, "busy", "%d imports are under way, and no more are taken", cap(l.free))
-		p.retryAfter = 10
-		return nil, p
+	case l.free <- struct{}{}: // a free one is not lost to a time limit that has passed by now
+	default:
+		ctx, cancel := context.WithTimeout(ctx, s.opts.Limits.ImportQueue)
+		defer cancel()
+		select {
+		case l.free <- struct{}{}:
+		case <-ctx.Done():
+			p := newProblem(http.StatusServiceUnavailable, "busy", "%d imports are under way, and no more are taken", cap(l.free))
+			p.retryAfter = 10
+			return nil, p
+		}
 	}
 	s.metrics.importing.Inc()
 	return func() {

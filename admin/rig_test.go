@@ -169,6 +169,10 @@ func newRigOver(t *testing.T, node *replication.Node, adapt func(*Options)) *rig
 	if adapt != nil {
 		adapt(&o)
 	}
+	// No test is about the defaults of these, and a machine with much to do can be slower.
+	orDefault(&o.Limits.Wait, time.Minute)
+	orDefault(&o.Limits.PublishTimeout, time.Minute)
+	orDefault(&o.Limits.PeerWait, time.Minute)
 	var err error
 	if r.server, err = New(o); err != nil {
 		t.Fatal(err)
@@ -178,7 +182,7 @@ func newRigOver(t *testing.T, node *replication.Node, adapt func(*Options)) *rig
 	}
 	t.Cleanup(func() {
 		r.client.CloseIdleConnections()
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := r.server.Shutdown(ctx); err != nil {
 			t.Error(err)

@@ -213,7 +213,7 @@ func TestNoHolder(t *testing.T) {
 			m.must(http.StatusServiceUnavailable, "GET", "/v1/changes/"+got["change_id"].(string), "")
 		}
 		holder.hold([]int32{0, 1, 2}, []int32{0, 1, 2})
-		if got := m.must(http.StatusOK, "GET", a.header.Get("Location")+"?wait=10s", "").json(t); got["status"] != "applied" {
+		if got := m.must(http.StatusOK, "GET", a.header.Get("Location")+"?wait=60s", "").json(t); got["status"] != "applied" {
 			t.Errorf("%s: %v", write, got)
 		}
 		holder.hold(nil, nil)
@@ -263,7 +263,7 @@ func TestAPeerIsLost(t *testing.T) {
 		if a.status != http.StatusAccepted {
 			t.Errorf("both lost %s: %d %s", name, a.status, a.body)
 		}
-		m.must(http.StatusOK, "GET", a.header.Get("Location")+"?wait=10s", "")
+		m.must(http.StatusOK, "GET", a.header.Get("Location")+"?wait=60s", "")
 		if got := m.must(http.StatusOK, "GET", "/v1/zones/example.com.", "").json(t); got["serial"] != serial {
 			t.Errorf("both lost %s: serial %v, want %v", name, got["serial"], serial)
 		}
@@ -278,7 +278,7 @@ func TestAPeerIsLost(t *testing.T) {
 		second.setSpoil(nil)
 		if name == "after" {
 			serial++
-			got := m.must(http.StatusOK, "GET", "/v1/changes/"+a.json(t)["change_id"].(string)+"?wait=10s", "").json(t)
+			got := m.must(http.StatusOK, "GET", "/v1/changes/"+a.json(t)["change_id"].(string)+"?wait=60s", "").json(t)
 			if got["status"] != "applied" || got["serial"] != serial {
 				t.Errorf("roll-back: %v", got)
 			}
@@ -370,12 +370,20 @@ func TestAPeerIsLostWhileItsClientPauses(t *testing.T) {
 
 // TestASlowPeerIsGivenUp: one that takes the connection and says nothing.
 func TestASlowPeerIsGivenUp(t *testing.T) {
-	g := newRegion(t, func(_ *member, o *Options) { o.Limits.PeerWait = 50 * time.Millisecond }, nil, []int32{0, 1, 2}, []int32{0, 1, 2})
-	m, first := g.members[0], g.members[1]
+	t.Parallel() // it waits most of the time
+	g := newRegion(t, func(_ *member, o *Options) { o.Limits.PeerWait = time.Second }, nil, []int32{0, 1, 2}, []int32{0, 1, 2})
+	m, first, second := g.members[0], g.members[1], g.members[2]
 	m.makeZone("example.com.")
 	first.setSpoil(func(_ http.RoundTripper, r *http.Request) (*http.Response, error) {
 		<-r.Context().Done()
 		return nil, r.Context().Err()
+	})
+	// The second is asked while it still has time, and may then take as long as it needs.
+	second.setSpoil(func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+		if err := r.Context().Err(); err != nil {
+			return nil, err
+		}
+		return next.RoundTrip(r.WithContext(context.WithoutCancel(r.Context())))
 	})
 	for _, path := range []string{"/v1/zones/example.com.", "/v1/zones/example.com./file", "/v1/zones"} {
 		m.must(http.StatusOK, "GET", path, "")
@@ -438,7 +446,7 @@ func TestWaitingForOthersIsPassedOn(t *testing.T) {
 	empty, holder := g.members[0], g.members[1]
 	empty.makeZone("example.com.")
 	holder.faults.setScoped(func(ctx context.Context, at store.Position, scope replication.Scope) (store.Outcome, error) {
-		outcome, err := g.node.Wait(ctx, at, replication.ThisNode)
+		outcome, err := g.node.Wait(context.WithoutCancel(ctx), at, replication.ThisNode)
 		if err != nil || scope != replication.Everywhere {
 			return outcome, err
 		}

@@ -230,7 +230,7 @@ func TestAChangeIsFoundByItsID(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if got := m.must(http.StatusOK, "GET", "/v1/changes/"+cs.ID.String()+"?wait=20s", "").json(t); got["action"] != "deleted" {
+	if got := m.must(http.StatusOK, "GET", "/v1/changes/"+cs.ID.String()+"?wait=60s", "").json(t); got["action"] != "deleted" {
 		t.Errorf("%v", got)
 	}
 	published.Wait()
