@@ -138,12 +138,16 @@ func (l *Log) keepCatalog(ctx context.Context, found topics) {
 	l.complainOfCatalog(ctx, catalog, err)
 }
 
+// catalogLooked reports whether the catalog topic is there, and its settings were looked at.
+func (l *Log) catalogLooked() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.catalogSeen
+}
+
 // complainOfCatalog looks at the settings of the catalog topic, once for each, or keeps why there is none.
 func (l *Log) complainOfCatalog(ctx context.Context, catalog topic, trouble error) {
-	l.mu.Lock()
-	seen := l.catalogSeen
-	l.mu.Unlock()
-	if seen && trouble == nil {
+	if l.catalogLooked() && trouble == nil {
 		return
 	}
 	var found []Complaint
@@ -153,7 +157,6 @@ func (l *Log) complainOfCatalog(ctx context.Context, catalog topic, trouble erro
 			return // the next look tells: a topic that was made just now is not known to every broker
 		}
 	}
-	seen = trouble == nil
 	if trouble != nil {
 		if ctx.Err() != nil || errors.Is(trouble, context.DeadlineExceeded) || errors.Is(trouble, kerr.TopicAlreadyExists) {
 			return // the next look tells; another node was faster
@@ -165,7 +168,7 @@ func (l *Log) complainOfCatalog(ctx context.Context, catalog topic, trouble erro
 	}
 	l.mu.Lock()
 	said := slices.Equal(found, l.catalogComplaints)
-	l.catalogComplaints, l.catalogSeen = found, seen
+	l.catalogComplaints, l.catalogSeen = found, trouble == nil
 	l.mu.Unlock()
 	if !said {
 		l.warnOf(found)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -14,6 +15,7 @@ import (
 func TestCatalogThatCantBeMade(t *testing.T) {
 	c := newCluster(t)
 	opts := c.options(t, "node")
+	opts.watch = time.Hour // it is looked for sooner
 	c.broker.ControlKey(int16(kmsg.CreateTopics), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		c.broker.KeepControl()
 		name := req.(*kmsg.CreateTopicsRequest).Topics[0].Topic

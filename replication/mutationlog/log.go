@@ -322,8 +322,9 @@ func (l *Log) run() {
 	}
 	close(l.established)
 	l.done.Go(l.followControl)
-	for err := error(nil); l.sleep(l.untilNextLook(err)); {
-		err = l.verifyTopics(l.ctx)
+	for wait := l.untilNextLook(0, nil); l.sleep(wait); {
+		err := l.verifyTopics(l.ctx)
+		wait = l.untilNextLook(wait, err)
 		var mismatch *MismatchError
 		if errors.As(err, &mismatch) {
 			l.setFault(err)
@@ -335,12 +336,15 @@ func (l *Log) run() {
 	}
 }
 
-// untilNextLook returns when the topics are looked at again, after a look that has ended with err.
-func (l *Log) untilNextLook(err error) time.Duration {
-	// Nothing is published until the log is known to be back; and without a catalog, which another node may be making, nobody learns of the
-	// zones elsewhere.
-	if err != nil || l.embedded == nil && l.CatalogID() == ([16]byte{}) {
+// untilNextLook returns when the topics are looked at again, after a look that has ended with err, and before which there was a wait.
+func (l *Log) untilNextLook(waited time.Duration, err error) time.Duration {
+	switch {
+	case err != nil: // nothing is published until the log is known to be back
 		return min(awayInterval, l.opts.watch)
+	case l.embedded == nil && !l.catalogLooked():
+		// Without the catalog this node learns of no zones elsewhere, and another one may be making it just now. Or it may not be made: then it is
+		// asked for less and less often.
+		return min(max(awayInterval, 2*waited), watchInterval, l.opts.watch)
 	}
 	return l.opts.watch
 }
